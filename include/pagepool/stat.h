@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagepool/stat.h - what a pool has, and whether its books are right.
+ */
+#ifndef PAGEPOOL_STAT_H
+#define PAGEPOOL_STAT_H
+
+#include <stdint.h>
+
+#include <pagepool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma GCC visibility push(default)
+
+/* Levels are in pages of 4 KiB; the rest counts since the pool was made. */
+enum pp_stat {
+	PP_STAT_LIMIT_PAGES,		/* managed + metadata */
+	PP_STAT_MANAGED_PAGES,		/* that runs may use */
+	PP_STAT_FREE_PAGES,		/* managed - used - cached - isolated */
+	PP_STAT_CACHED_PAGES,		/* in threads' caches */
+	PP_STAT_USED_PAGES,		/* handed out; slabs count whole */
+	PP_STAT_ISOLATED_PAGES,		/* being given back to the kernel */
+	PP_STAT_RESERVED_PAGES,		/* set aside by pp_reserve_create() */
+	PP_STAT_BACKED_PAGES,		/* may hold memory: <= managed */
+	PP_STAT_METADATA_PAGES,		/* the pool's own tables */
+	PP_STAT_MIN_PAGES,		/* watermarks */
+	PP_STAT_LOW_PAGES,
+	PP_STAT_HIGH_PAGES,
+	PP_STAT_PEAK_PAGES,		/* most ever used and cached */
+	PP_STAT_PURGED_PAGES,		/* given back to the kernel so far */
+	PP_STAT_NR_THREADS,		/* with a cache */
+	PP_STAT_FAILURES,		/* requests that got NULL */
+	PP_STAT_SLOWPATH,		/* requests not served at once */
+	PP_STAT_SLOWPATH_NS,		/* and the time they took */
+	PP_NR_STATS
+};
+
+enum pp_format { PP_FORMAT_TEXT, PP_FORMAT_JSON, PP_FORMAT_OPENMETRICS };
+
+/* All at one moment.  The caller sets struct_bytes = sizeof(struct pp_stats);
+ * later versions append fields. */
+struct pp_stats {
+	size_t	struct_bytes;
+	int64_t	limit_pages, managed_pages, free_pages, cached_pages;
+	int64_t	used_pages, isolated_pages, reserved_pages, backed_pages;
+	int64_t	metadata_pages, min_pages, low_pages, high_pages;
+	int64_t	peak_pages, purged_pages, nr_threads;
+	int64_t	failures, slowpath, slowpath_ns;
+};
+
+/**
+ * pp_stat_read() - one number, cheaply.
+ *
+ * Return: the number, at most pp_stat_bound() away from the truth; -EINVAL for
+ * no such number; -EDEADLK in a signal handler on top of a call.
+ */
+int64_t pp_stat_read(struct pp_pool *pool, enum pp_stat stat);
+
+/* How far pp_stat_read() may be off just now: what every thread may have under
+ * way.  0: exact.  -EINVAL for no such number. */
+int64_t pp_stat_bound(struct pp_pool *pool, enum pp_stat stat);
+
+/**
+ * pp_stat_snapshot() - all numbers, exact when the pool is quiet.
+ *
+ * free + cached + used + isolated + reserved = managed.
+ * Return: 0; -EINVAL if struct_bytes is not set; -EDEADLK in a signal handler
+ * on top of a call.
+ */
+int pp_stat_snapshot(struct pp_pool *pool, struct pp_stats *out);
+
+/**
+ * pp_pool_check() - walk everything and compare it with the books.
+ *
+ * For tests and doubt: takes the pool's locks for as long as it takes to look
+ * at every block.  Other threads may go on, and wait.
+ *
+ * Return: 0; -EUCLEAN after a line on standard error that names the invariant
+ * that does not hold; -EDEADLK in a signal handler on top of a call.
+ */
+int pp_pool_check(struct pp_pool *pool);
+
+/**
+ * pp_report() - all numbers as text for people or programs.
+ *
+ * As snprintf: writes at most @size bytes, with a terminating 0, and returns
+ * the length of the whole text.  -EINVAL for an unknown format,
+ * -EDEADLK in a signal handler on top of a call.
+ */
+int pp_report(struct pp_pool *pool, enum pp_format format, char *buf,
+	      size_t size);
+
+#pragma GCC visibility pop
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

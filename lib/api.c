@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/* api.c - the public functions of pagepool.h and pagepool/stat.h: arguments
+ * are checked here, and errno is set (layer 12). */
+#include <errno.h>
+#include <string.h>
+
+#include "diagnose.h"
+#include "os/os.h"
+#include "show.h"
+#include "slowpath.h"
+
+/* Settings */
+
+int pp_config_create(struct pp_config **out)
+{
+	void *memory;
+
+	if (!out)
+		return -EINVAL;
+	if (os_map_storage(sizeof(struct pp_config), &memory))
+		return -ENOMEM;
+	*out = memory;
+	config_defaults(*out);
+	config_from_environment(*out);
+	return 0;
+}
+
+int pp_config_set(struct pp_config *config, const char *name,
+		  const char *value)
+{
+	if (!config || !name || !value)
+		return -EINVAL;
+	return config_set(config, name, value);
+}
+
+void pp_config_destroy(struct pp_config *config)
+{
+	if (config)
+		os_unreserve(config, sizeof(*config));
+}
+
+/* Pools */
+
+int pp_pool_create(const struct pp_config *config, struct pp_pool **out)
+{
+	struct pp_config defaults;
+	void *memory;
+	int err;
+
+	if (!out)
+		return -EINVAL;
+	if (!config) {
+		config_defaults(&defaults);
+		config_from_environment(&defaults);
+		config = &defaults;
+	}
+	if (os_map_storage(sizeof(struct pp_pool), &memory))
+		return -ENOMEM;
+	err = pool_init(memory, config);
+	if (err) {
+		os_unreserve(memory, sizeof(struct pp_pool));
+		return err;
+	}
+	pool_hook_fork();
+	*out = memory;
+	return 0;
+}
+
+int pp_pool_destroy(struct pp_pool *pool)
+{
+	int err;
+
+	if (!pool)
+		return -EINVAL;
+	if (pool == &pool_of_process)
+		return -EBUSY;
+	err = pool_exit(pool);
+	if (!err)
+		os_unreserve(pool, sizeof(*pool));
+	return err;
+}
+
+struct pp_pool *pp_pool_default(void)
+{
+	struct pp_pool *pool = pool_default();
+
+	if (!pool)
+		errno = ENOMEM;
+	return pool;
+}
+
+int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
+{
+	struct pp_config config;
+	int live, err;
+
+	if (!pool || !name || !value)
+		return -EINVAL;
+	live = config_is_live(name);
+	if (live <= 0)
+		return live ? live : -EBUSY;
+	lock_acquire(&pool->config_lock);
+	config = pool->config;
+	err = config_set(&config, name, value);
+	if (!err) {
+		pool->config = config;
+		store_relaxed(&pool->verbose, config.verbose);
+		lock_acquire(&pool->zone.lock);
+		zone_set_watermarks(&pool->zone, config.min_free_bytes,
+				    (unsigned)config.watermark_scale);
+		zone_unlock(&pool->zone);
+	}
+	lock_release(&pool->config_lock);
+	return err;
+}
+
+/* Runs */
+
+static void *refuse(int err)
+{
+	errno = err;
+	return NULL;
+}
+
+static void *alloc_run(struct pp_pool *pool, const struct page_request *req)
+{
+	struct page_result result;
+	struct pcp *pcp;
+	void *run;
+
+	if (pool_is_nested(pool)) {
+		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
+			    FAILURE_NESTED);
+		return refuse(ENOMEM);
+	}
+	pcp = pool_enter(pool);
+	run = alloc_pages(&pool->registry, pcp, req, &result);
+	pool_leave(pcp);
+	if (!run) {
+		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
+			    result.why);
+		return refuse(ENOMEM);
+	}
+	/* All that pp_run_pages() will say, not only what was asked for. */
+	if (req->flags & PP_ZERO && !result.zeroed)
+		memset(run, 0, pages_to_bytes(run_word_pages(
+						pool_word(pool, run))));
+	return run;
+}
+
+void *pp_alloc_aligned(struct pp_pool *pool, size_t nr_pages,
+		       size_t align_pages, unsigned flags)
+{
+	struct page_request req = {
+		.nr_pages = nr_pages,
+		.align_pages = align_pages,
+		.flags = flags,
+	};
+
+	if (!pool || !nr_pages || !is_pow2(align_pages) ||
+	    flags & ~POOL_FLAGS_KNOWN)
+		return refuse(EINVAL);
+	if (nr_pages > RUN_MAX_PAGES || align_pages > RUN_MAX_PAGES) {
+		pool_failed(pool, SIZE_MAX, flags, FAILURE_TOO_BIG);
+		return refuse(ENOMEM);
+	}
+	return alloc_run(pool, &req);
+}
+
+void *pp_alloc_pages(struct pp_pool *pool, size_t nr_pages, unsigned flags)
+{
+	return pp_alloc_aligned(pool, nr_pages, 1, flags);
+}
+
+size_t pp_alloc_bulk(struct pp_pool *pool, size_t nr_runs, size_t nr_pages,
+		     void **out, unsigned flags)
+{
+	size_t n = 0;
+
+	if (nr_runs && !out) {
+		errno = EINVAL;
+		return 0;
+	}
+	while (n < nr_runs) {
+		out[n] = pp_alloc_pages(pool, nr_pages, flags);
+		if (!out[n])
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* The word of a live run; stops the program for anything else. */
+static uint32_t live_run(struct pp_pool *pool, const void *run,
+			 const char *entry)
+{
+	uint32_t word;
+
+	if (!pool)
+		bug_pointer(entry, "", (uintptr_t)run,
+			    " is not in a pool: that is NULL");
+	word = diagnose_live(pool, run, entry);
+	if (word & MAP_SLAB)
+		bug_pointer(entry, "", (uintptr_t)run,
+			    " is not a run of pages");
+	return word;
+}
+
+static void free_run(struct pp_pool *pool, void *run, const char *entry)
+{
+	uint32_t word;
+	struct pcp *pcp;
+
+	if (!run)
+		return;
+	word = live_run(pool, run, entry);
+	if (pool_is_nested(pool)) {
+		pool_defer_free(pool, run);
+		return;
+	}
+	pcp = pool_enter(pool);
+	page_free(&pool->registry, pcp, span_page_of(&pool->span, run), word);
+	pool_leave(pcp);
+}
+
+void pp_free_pages(struct pp_pool *pool, void *run)
+{
+	free_run(pool, run, "pp_free_pages");
+}
+
+void pp_free_bulk(struct pp_pool *pool, size_t nr_runs, void **runs)
+{
+	for (size_t i = 0; i < nr_runs; i++)
+		free_run(pool, runs[i], "pp_free_bulk");
+}
+
+size_t pp_run_pages(struct pp_pool *pool, const void *run)
+{
+	return run_word_pages(live_run(pool, run, "pp_run_pages"));
+}
+
+static void *realloc_by_copy(struct pp_pool *pool, void *run, uint32_t word,
+			  const struct page_request *req)
+{
+	uint64_t have = run_word_pages(word);
+	void *to;
+	to = alloc_run(pool, req);
+	if (!to)
+		return NULL;
+	memcpy(to, run, pages_to_bytes(min_u64(have, req->nr_pages)));
+	free_run(pool, run, "pp_realloc_pages");
+	return to;
+}
+
+void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
+		       unsigned flags)
+{
+	struct page_request req = {
+		.nr_pages = nr_pages,
+		.align_pages = 1,
+		.flags = flags & ~PP_ZERO,
+		.may_grow = true,
+	};
+	uint64_t have, page, floor, now;
+	struct pcp *pcp;
+	uint32_t word;
+	void *to = run;
+	int saved = errno;
+
+	if (!run)
+		return pp_alloc_pages(pool, nr_pages, flags);
+	if (!pool || !nr_pages || flags & ~POOL_FLAGS_KNOWN)
+		return refuse(EINVAL);
+	word = live_run(pool, run, "pp_realloc_pages");
+	have = run_word_pages(word);
+	page = span_page_of(&pool->span, run);
+	if (nr_pages > RUN_MAX_PAGES || pool_is_nested(pool))
+		return refuse(ENOMEM);
+	floor = page_floor_pages(&pool->zone, flags);
+	pcp = pool_enter(pool);
+	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
+		to = page_move(&pool->registry, page, word, nr_pages, floor);
+	pool_leave(pcp);
+	if (!to)
+		to = realloc_by_copy(pool, run, word, &req);
+	/* To become smaller needs no memory. */
+	if (!to && nr_pages <= have) {
+		errno = saved;
+		to = run;
+	}
+	if (to && flags & PP_ZERO) {
+		now = run_word_pages(pool_word(pool, to));
+		if (now > have)
+			memset((char *)to + pages_to_bytes(have), 0,
+			       pages_to_bytes(now - have));
+	}
+	return to;
+}
+
+/* Numbers */
+
+int64_t pp_stat_read(struct pp_pool *pool, enum pp_stat stat)
+{
+	return pool ? show_read(pool, stat) : -EINVAL;
+}
+
+int64_t pp_stat_bound(struct pp_pool *pool, enum pp_stat stat)
+{
+	return pool ? show_bound(pool, stat) : -EINVAL;
+}
+
+int pp_stat_snapshot(struct pp_pool *pool, struct pp_stats *out)
+{
+	if (!pool || !out)
+		return -EINVAL;
+	return show_snapshot(pool, out);
+}
+
+int pp_report(struct pp_pool *pool, enum pp_format format, char *buf,
+	      size_t size)
+{
+	if (!pool || (!buf && size))
+		return -EINVAL;
+	return show_report(pool, format, buf, size);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.h - named places that a test can make fail (layer 0).
+ *
+ * Every place where the kernel may say no asks fault_hit() first.  None is on
+ * a fast path, so the points are compiled into every build: what is tested is
+ * what is shipped.  A test arms one point to fail its n-th call from now, and
+ * asks afterwards whether it fired.
+ */
+#ifndef PP_BASE_FAULT_H
+#define PP_BASE_FAULT_H
+
+#include <stdbool.h>
+
+#include "base/atomic.h"
+
+#define PP_FAULT_POINTS(X) \
+	X(RESERVE, "mmap of a pool's address range") \
+	X(COMMIT,  "mprotect of a further part of it") \
+	X(PURGE,   "madvise(MADV_DONTNEED)") \
+	X(MOVE,    "mremap of a long run") \
+	X(RESET,   "mmap over a range that was moved to") \
+	X(STORAGE, "mmap for thread caches") \
+	X(KEY,     "pthread_key_create and pthread_setspecific")
+
+enum fault_point {
+#define X(name, what) FAULT_##name,
+	PP_FAULT_POINTS(X)
+#undef X
+	NR_FAULT_POINTS
+};
+
+/* Calls to go until the point fails; 0: not armed. */
+extern _Atomic uint32_t fault_countdown[NR_FAULT_POINTS];
+
+static inline void fault_arm(enum fault_point point, uint32_t nth)
+{
+	store_relaxed(&fault_countdown[point], nth);
+}
+
+bool fault_count(enum fault_point point);
+
+static inline bool fault_hit(enum fault_point point)
+{
+	return unlikely(load_relaxed(&fault_countdown[point])) &&
+	       fault_count(point);
+}
+
+#endif

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/* config.c - see config.h. */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "base/strbuf.h"
+#include "os/os.h"
+
+#define ENV_PREFIX		"PAGEPOOL_"
+#define ENV_PREFIX_LEN		(sizeof(ENV_PREFIX) - 1)
+#define NAME_MAX_LEN		32
+#define LINE_BYTES		512
+#define STDERR			2
+/* "auto" leaves an eighth of the machine to what is not heap. */
+#define AUTO_HEADROOM		8
+
+enum setting_kind { KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_BOOL, KIND_STATS };
+
+struct setting {
+	const char		*name;
+	enum setting_kind	kind;
+	size_t			offset;		/* in struct pp_config */
+	uint64_t		least, most;
+	bool			live;
+	const char		*expected;
+};
+
+#define FIELD(f)	offsetof(struct pp_config, f)
+
+static const struct setting settings[] = {
+	{ "limit", KIND_LIMIT, FIELD(limit_bytes), CONFIG_MIN_LIMIT_BYTES,
+	  CONFIG_MAX_LIMIT_BYTES, false,
+	  "a size such as 512M, a percentage such as 50%, or auto" },
+	{ "min_free", KIND_SIZE, FIELD(min_free_bytes), 0,
+	  CONFIG_MAX_LIMIT_BYTES, true, "a size such as 4M, or 0" },
+	{ "watermark_scale", KIND_NUMBER, FIELD(watermark_scale), 1, 3000,
+	  true, "a number from 1 to 3000" },
+	{ "stats", KIND_STATS, FIELD(stats_path), 0, 0, false,
+	  "exit, or the path of a file" },
+	{ "strict", KIND_BOOL, FIELD(strict), 0, 1, false, "0 or 1" },
+	{ "verbose", KIND_BOOL, FIELD(verbose), 0, 1, true, "0 or 1" },
+};
+
+char **config_early_environ;
+
+void config_defaults(struct pp_config *config)
+{
+	memset(config, 0, sizeof(*config));
+	config->watermark_scale = 10;
+}
+
+/* Values */
+
+/* Digits; *@rest points behind them. */
+static int parse_digits(const char *s, uint64_t *out, const char **rest)
+{
+	uint64_t n = 0;
+
+	if (*s < '0' || *s > '9')
+		return -EINVAL;
+	for (; *s >= '0' && *s <= '9'; s++) {
+		if (n > (UINT64_MAX - 9) / 10)
+			return -ERANGE;
+		n = n * 10 + (uint64_t)(*s - '0');
+	}
+	*out = n;
+	*rest = s;
+	return 0;
+}
+
+static int suffix_shift(char c)
+{
+	switch (c) {
+	case '\0':
+		return 0;
+	case 'K': case 'k':
+		return 10;
+	case 'M': case 'm':
+		return 20;
+	case 'G': case 'g':
+		return 30;
+	case 'T': case 't':
+		return 40;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int parse_percent(uint64_t percent, uint64_t *out)
+{
+	uint64_t machine = os_machine_bytes();
+
+	if (percent < 1 || percent > 100)
+		return -ERANGE;
+	*out = machine / 100 * percent;
+	return machine ? 0 : -EINVAL;
+}
+
+static int parse_size(const char *s, bool percent_ok, uint64_t *out)
+{
+	const char *rest;
+	uint64_t n;
+	int shift, err = parse_digits(s, &n, &rest);
+
+	if (err)
+		return err;
+	if (percent_ok && strcmp(rest, "%") == 0)
+		return parse_percent(n, out);
+	shift = suffix_shift(*rest);
+	if (shift < 0 || (shift && rest[1]))
+		return -EINVAL;
+	if (n > UINT64_MAX >> shift)
+		return -ERANGE;
+	*out = n << shift;
+	return 0;
+}
+
+static int parse_number(const char *s, uint64_t *out)
+{
+	const char *rest;
+	int err = parse_digits(s, out, &rest);
+
+	return err ? err : *rest ? -EINVAL : 0;
+}
+
+static int set_stats(struct pp_config *config, const char *value)
+{
+	if (!*value)
+		return -EINVAL;
+	if (strlen(value) >= CONFIG_PATH_BYTES)
+		return -ERANGE;
+	config->stats_at_exit = true;
+	config->stats_path[0] = '\0';
+	if (strcmp(value, "exit") != 0)
+		memcpy(config->stats_path, value, strlen(value) + 1);
+	return 0;
+}
+
+static int parse_value(const struct setting *s, const char *value,
+		       uint64_t *out)
+{
+	int err;
+
+	*out = 0;
+	if (s->kind == KIND_LIMIT && strcmp(value, "auto") == 0)
+		return 0;
+	if (s->kind == KIND_LIMIT || s->kind == KIND_SIZE)
+		err = parse_size(value, s->kind == KIND_LIMIT, out);
+	else
+		err = parse_number(value, out);
+	if (!err && (*out < s->least || *out > s->most))
+		err = -ERANGE;
+	return err;
+}
+
+static int apply(struct pp_config *config, const struct setting *s,
+		 const char *value)
+{
+	char *field = (char *)config + s->offset;
+	uint64_t n;
+	int err;
+
+	if (s->kind == KIND_STATS)
+		return set_stats(config, value);
+	err = parse_value(s, value, &n);
+	if (err)
+		return err;
+	if (s->kind == KIND_BOOL)
+		*(bool *)field = n != 0;
+	else
+		*(uint64_t *)(void *)field = n;
+	return 0;
+}
+
+/* Names */
+
+static const struct setting *find_setting(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		if (strcmp(settings[i].name, name) == 0)
+			return &settings[i];
+	return NULL;
+}
+
+int config_set(struct pp_config *config, const char *name, const char *value)
+{
+	const struct setting *s = find_setting(name);
+
+	return s ? apply(config, s, value) : -ENOENT;
+}
+
+int config_is_live(const char *name)
+{
+	const struct setting *s = find_setting(name);
+
+	return s ? s->live : -ENOENT;
+}
+
+const char *config_expected(const char *name)
+{
+	const struct setting *s = find_setting(name);
+
+	return s ? s->expected : NULL;
+}
+
+static unsigned min3(unsigned a, unsigned b, unsigned c)
+{
+	unsigned ab = a < b ? a : b;
+
+	return ab < c ? ab : c;
+}
+
+/* How many letters to add, drop or change (Levenshtein's distance). */
+static unsigned edit_distance(const char *a, const char *b)
+{
+	unsigned row[NAME_MAX_LEN + 1], diagonal, above;
+	size_t la = strlen(a), lb = strlen(b);
+
+	if (la > NAME_MAX_LEN || lb > NAME_MAX_LEN)
+		return NAME_MAX_LEN;
+	for (unsigned j = 0; j <= lb; j++)
+		row[j] = j;
+	for (unsigned i = 1; i <= la; i++) {
+		diagonal = row[0];
+		row[0] = i;
+		for (unsigned j = 1; j <= lb; j++) {
+			above = row[j];
+			row[j] = min3(above + 1, row[j - 1] + 1,
+				      diagonal + (a[i - 1] != b[j - 1]));
+			diagonal = above;
+		}
+	}
+	return row[lb];
+}
+
+static const struct setting *nearest_setting(const char *name)
+{
+	const struct setting *best = &settings[0];
+
+	for (size_t i = 1; i < ARRAY_SIZE(settings); i++)
+		if (edit_distance(name, settings[i].name) <
+		    edit_distance(name, best->name))
+			best = &settings[i];
+	return best;
+}
+
+/* The environment */
+
+static void to_lower(char *to, const char *from, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		to[i] = from[i] >= 'A' && from[i] <= 'Z' ?
+			(char)(from[i] - 'A' + 'a') : from[i];
+	to[n] = '\0';
+}
+
+static void add_upper(struct strbuf *sb, const char *name)
+{
+	char c[2] = "";
+
+	for (; *name; name++) {
+		c[0] = *name >= 'a' && *name <= 'z' ?
+		       (char)(*name - 'a' + 'A') : *name;
+		strbuf_str(sb, c);
+	}
+}
+
+static void report_unknown(const char *entry, size_t len, const char *name)
+{
+	char text[LINE_BYTES], shown[LINE_BYTES / 2];
+	struct strbuf sb = STRBUF(text);
+
+	len = len < sizeof(shown) ? len : sizeof(shown) - 1;
+	memcpy(shown, entry, len);
+	shown[len] = '\0';
+	strbuf_str(&sb, "pagepool: ");
+	strbuf_str(&sb, shown);
+	strbuf_str(&sb, ": unknown setting; did you mean " ENV_PREFIX);
+	add_upper(&sb, nearest_setting(name)->name);
+	strbuf_str(&sb, "?\n");
+	strbuf_write(&sb, STDERR);
+}
+
+static void report_bad(const char *entry, const struct setting *s)
+{
+	char text[LINE_BYTES];
+	struct strbuf sb = STRBUF(text);
+
+	strbuf_str(&sb, "pagepool: ");
+	strbuf_str(&sb, entry);
+	strbuf_str(&sb, ": expected ");
+	strbuf_str(&sb, s->expected);
+	strbuf_str(&sb, s->kind == KIND_LIMIT ? "; using auto\n" :
+						"; using the default\n");
+	strbuf_write(&sb, STDERR);
+}
+
+/* One variable; false if there is something wrong with it. */
+static bool apply_entry(struct pp_config *config, const char *entry,
+			bool report)
+{
+	const char *equals = strchr(entry, '=');
+	char name[NAME_MAX_LEN + 1] = "";
+	const struct setting *s;
+	size_t len;
+
+	if (!equals)
+		return true;
+	len = (size_t)(equals - entry) - ENV_PREFIX_LEN;
+	to_lower(name, entry + ENV_PREFIX_LEN,
+		 len < NAME_MAX_LEN ? len : NAME_MAX_LEN);
+	s = find_setting(name);
+	if (s && apply(config, s, equals + 1) == 0)
+		return true;
+	if (report && s)
+		report_bad(entry, s);
+	else if (report)
+		report_unknown(entry, (size_t)(equals - entry), name);
+	return false;
+}
+
+unsigned config_from_environment(struct pp_config *config)
+{
+	static _Atomic bool reported;
+	char **env = environ ? environ : config_early_environ;
+	unsigned nr_bad = 0;
+	bool report;
+
+	/* A set-user-ID program does not take orders from its caller. */
+	if (!env || getauxval(AT_SECURE))
+		return 0;
+	report = !xchg_relaxed(&reported, true);
+	for (char **e = env; *e; e++)
+		if (strncmp(*e, ENV_PREFIX, ENV_PREFIX_LEN) == 0 &&
+		    !apply_entry(config, *e, report))
+			nr_bad++;
+	return nr_bad;
+}
+
+uint64_t config_limit_bytes(const struct pp_config *config)
+{
+	uint64_t bytes = config->limit_bytes;
+
+	if (!bytes) {
+		bytes = os_machine_bytes();
+		bytes -= bytes / AUTO_HEADROOM;
+		bytes = max_u64(bytes, CONFIG_MIN_LIMIT_BYTES);
+	}
+	return min_u64(bytes, CONFIG_MAX_LIMIT_BYTES);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config.h - the settings, from the environment and by name (layer 1).
+ *
+ * One table (config.c) says for each setting what it is called, what values it
+ * takes and what to tell who gave another.  The only reader of the
+ * environment.
+ */
+#ifndef PP_CONFIG_H
+#define PP_CONFIG_H
+
+#include <stdbool.h>
+
+#include "base/compiler.h"
+
+#define CONFIG_PATH_BYTES	256
+#define CONFIG_MIN_LIMIT_BYTES	(4ull << 20)
+#define CONFIG_MAX_LIMIT_BYTES	(16ull << 40)
+/* sysexits.h EX_CONFIG: what a strict process exits with. */
+#define CONFIG_EXIT_STATUS	78
+
+struct pp_config {
+	uint64_t	limit_bytes;		/* 0: auto */
+	uint64_t	min_free_bytes;		/* 0: by the formula */
+	uint64_t	watermark_scale;	/* 1/10000 of managed */
+	bool		strict;
+	bool		verbose;
+	bool		stats_at_exit;
+	char		stats_path[CONFIG_PATH_BYTES];	/* "": stderr */
+};
+
+/* Where the environment lies while libc has not been initialised and environ is
+ * NULL.  Set by the preload library before the first pool, or NULL. */
+extern char **config_early_environ;
+
+void config_defaults(struct pp_config *config);
+
+/*
+ * Applies the PAGEPOOL_ variables and reports what is wrong with them, once in
+ * the life of the process.  Returns the number of problems.
+ */
+unsigned config_from_environment(struct pp_config *config);
+
+/* 0, -ENOENT, -EINVAL or -ERANGE. */
+int config_set(struct pp_config *config, const char *name, const char *value);
+
+/* Can the setting change while a pool lives?  -ENOENT if there is none. */
+int config_is_live(const char *name);
+
+/* What `value` of setting `name` should have been; NULL for no such name. */
+const char *config_expected(const char *name);
+
+/* The limit in bytes, with "auto" worked out. */
+uint64_t config_limit_bytes(const struct pp_config *config);
+
+#endif

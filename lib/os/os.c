@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/* os.c - see os.h. */
+#include "os/os.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+
+#include "base/bits.h"
+#include "base/fault.h"
+#include "os/syscall.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA		0x53564d41
+#endif
+#ifndef PR_SET_VMA_ANON_NAME
+#define PR_SET_VMA_ANON_NAME	0
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED	24
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP	4
+#endif
+
+#define RESERVE_FLAGS	(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
+static const char *reserve_name;
+
+/*
+ * A huge page behind a block that has one page in use would be memory that
+ * nobody counted.  Names are for people who read smaps.  Neither may fail us.
+ */
+static void os_dress(void *addr, size_t bytes)
+{
+	sys_madvise(addr, bytes, MADV_NOHUGEPAGE);
+	sys_prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)(uintptr_t)addr,
+		  (long)bytes, (long)(uintptr_t)reserve_name);
+}
+
+static void unmap_outside(char *base, size_t total, char *keep, size_t bytes)
+{
+	if (keep > base)
+		sys_munmap(base, (size_t)(keep - base));
+	if (base + total > keep + bytes)
+		sys_munmap(keep + bytes,
+			   (size_t)(base + total - (keep + bytes)));
+}
+
+int os_reserve(size_t bytes, size_t align_bytes, const char *name, void **out)
+{
+	size_t total = bytes + align_bytes;
+	char *base, *aligned;
+	long ret;
+
+	if (fault_hit(FAULT_RESERVE))
+		return -ENOMEM;
+	if (total < bytes)
+		return -ENOMEM;
+	ret = sys_mmap(NULL, total, PROT_NONE, RESERVE_FLAGS);
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	base = (char *)(uintptr_t)ret;
+	aligned = (char *)(uintptr_t)round_up_pow2((uintptr_t)base,
+						   align_bytes);
+	unmap_outside(base, total, aligned, bytes);
+	reserve_name = name;
+	os_dress(aligned, bytes);
+	*out = aligned;
+	return 0;
+}
+
+void os_unreserve(void *addr, size_t bytes)
+{
+	sys_munmap(addr, bytes);
+}
+
+int os_commit(void *addr, size_t bytes)
+{
+	if (fault_hit(FAULT_COMMIT))
+		return -ENOMEM;
+	sys_call3(SYS_munlock, (long)(uintptr_t)addr, (long)bytes, 0);
+	return (int)sys_mprotect(addr, bytes, PROT_READ | PROT_WRITE);
+}
+
+int os_make_readable(void *addr, size_t bytes)
+{
+	if (fault_hit(FAULT_COMMIT))
+		return -ENOMEM;
+	return (int)sys_mprotect(addr, bytes, PROT_READ);
+}
+
+int os_purge(void *addr, size_t bytes)
+{
+	long ret;
+
+	if (fault_hit(FAULT_PURGE))
+		return -ENOMEM;
+	ret = sys_madvise(addr, bytes, MADV_DONTNEED);
+	/* Locked by mlock or mlockall; since Linux 5.18 it can be asked for. */
+	if (ret == -EINVAL)
+		ret = sys_madvise(addr, bytes, MADV_DONTNEED_LOCKED);
+	return (int)ret;
+}
+
+int os_move(void *from, void *to, size_t bytes)
+{
+	long ret;
+
+	if (fault_hit(FAULT_MOVE))
+		return -ENOMEM;
+	ret = sys_mremap(from, bytes, bytes,
+			 MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to);
+	return ret < 0 && ret > -4096 ? (int)ret : 0;
+}
+
+int os_reset(void *addr, size_t bytes)
+{
+	long ret;
+
+	if (fault_hit(FAULT_RESET))
+		return -ENOMEM;
+	ret = sys_mmap(addr, bytes, PROT_READ | PROT_WRITE,
+		       RESERVE_FLAGS | MAP_FIXED);
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	/* mlockall(MCL_FUTURE) has filled it. */
+	sys_call3(SYS_munlock, (long)(uintptr_t)addr, (long)bytes, 0);
+	sys_madvise(addr, bytes, MADV_DONTNEED);
+	os_dress(addr, bytes);
+	return 0;
+}
+
+int os_map_storage(size_t bytes, void **out)
+{
+	long ret;
+
+	if (fault_hit(FAULT_STORAGE))
+		return -ENOMEM;
+	ret = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS);
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	*out = (void *)(uintptr_t)ret;
+	return 0;
+}
+
+void os_yield(void)
+{
+	sys_call3(SYS_sched_yield, 0, 0, 0);
+}
+
+uint64_t os_now_ns(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t os_machine_bytes(void)
+{
+	struct sysinfo info;
+
+	if (sys_call3(SYS_sysinfo, (long)(uintptr_t)&info, 0, 0) < 0)
+		return 0;
+	return (uint64_t)info.totalram * info.mem_unit;
+}
+
+static uint64_t os_rlimit_bytes(int resource)
+{
+	struct { uint64_t cur, max; } lim;
+
+	if (sys_call6(SYS_prlimit64, 0, resource, 0, (long)(uintptr_t)&lim,
+		      0, 0) < 0)
+		return UINT64_MAX;
+	return lim.cur;	/* RLIM64_INFINITY is UINT64_MAX */
+}
+
+uint64_t os_address_limit_bytes(void)
+{
+	return os_rlimit_bytes(RLIMIT_AS);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * os.h - what the library wants of the kernel (layer 1).
+ *
+ * The only user of mmap, mprotect, madvise and mremap.  A range is reserved
+ * first: without access, so that it counts towards neither RLIMIT_DATA nor a
+ * strict commit limit (vm.overcommit_memory=2), and mlockall(2) does not fill
+ * it.  Parts of it are then committed, from the bottom up, so that the
+ * reservation stays two mappings however far it grows.
+ *
+ * All return 0 or -errno and leave errno alone.
+ */
+#ifndef PP_OS_OS_H
+#define PP_OS_OS_H
+
+#include "base/compiler.h"
+
+/* A range of address space, aligned to @align_bytes (a power of two). */
+int os_reserve(size_t bytes, size_t align_bytes, const char *name,
+	       void **out);
+void os_unreserve(void *addr, size_t bytes);
+
+/* Makes [addr, addr + bytes) usable; it reads as zeroes.  It is not locked,
+ * whatever mlockall(2) said before: that would fill it at once. */
+int os_commit(void *addr, size_t bytes);
+
+/* Makes it readable: it reads as zeroes, and still counts as nothing. */
+int os_make_readable(void *addr, size_t bytes);
+
+/* Gives the memory behind the range back; it reads as zeroes afterwards. */
+int os_purge(void *addr, size_t bytes);
+
+/*
+ * Moves the pages behind [from, from + bytes) to @to, both committed and in
+ * whole pages.  @from stays mapped and reads as zeroes.  -ENOSYS where the
+ * kernel is older than 5.7.  Nothing has moved on error.
+ */
+int os_move(void *from, void *to, size_t bytes);
+
+/*
+ * Undoes what os_move() left in the kernel's books at the range: purges it and
+ * makes it one mapping with its neighbours again.
+ */
+int os_reset(void *addr, size_t bytes);
+
+/* Committed memory for thread caches, counted by who asks. */
+int os_map_storage(size_t bytes, void **out);
+
+void os_yield(void);
+uint64_t os_now_ns(void);
+uint64_t os_machine_bytes(void);	/* physical memory; 0: not known */
+uint64_t os_address_limit_bytes(void);	/* RLIMIT_AS; UINT64_MAX: none */
+
+#endif

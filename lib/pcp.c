@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* pcp.c - the stacks of a thread's cache.  See pcp.h; pcp_registry.c has the
+ * caches' coming and going. */
+#include "pcp.h"
+
+#include "backing.h"
+
+/* Runs that one refill asks for: up to 32 pages of them, 16 at the most. */
+#define REFILL_PAGES		32u
+#define REFILL_MAX_RUNS		16u
+/* A cache may hide 1/8 of the zone, shared by all threads. */
+#define SHARE_OF_ZONE		8
+
+/* The bytes that this thread may keep, as things stand. */
+static uint64_t share_bytes(const struct pcp *pcp)
+{
+	struct zone *zone = pcp->registry->zone;
+	uint64_t high = load_relaxed(&zone->high_pages);
+	uint64_t hide = load_relaxed(&zone->low_pages) -
+			load_relaxed(&zone->min_pages);
+	uint32_t nr = load_relaxed(&pcp->registry->nr_pcps);
+
+	if (zone_free_pages(zone) > high)
+		hide = load_relaxed(&zone->managed_pages) / SHARE_OF_ZONE;
+	return pages_to_bytes(hide) / (nr ? nr : 1);
+}
+
+static bool grant(struct pcp *pcp, uint64_t bytes)
+{
+	if (pcp->granted_bytes + bytes > share_bytes(pcp))
+		return false;
+	pcp->granted_bytes += bytes;
+	return true;
+}
+
+/* Threads were added, or memory is short: start again from nothing. */
+static void flush_if_over_share(struct pcp *pcp)
+{
+	if (pcp->granted_bytes > share_bytes(pcp))
+		pcp_flush(pcp);
+}
+
+bool pcp_grow_magazine(struct pcp *pcp, unsigned class, uint32_t by,
+		       uint32_t cap, uint32_t object_bytes)
+{
+	struct magazine *m = &pcp->small[class];
+
+	if ((uint32_t)m->max + by > cap)
+		return false;
+	if (!grant(pcp, (uint64_t)by * object_bytes)) {
+		flush_if_over_share(pcp);
+		return false;
+	}
+	m->max += (int32_t)by;
+	m->room += (int32_t)by;
+	return true;
+}
+
+/* Runs with a bin */
+
+static bool grow_bin(struct pcp *pcp, struct run_bin *bin, uint32_t by)
+{
+	uint32_t room = pcp_bin_cap(bin->pages) - bin->max;
+
+	by = by < room ? by : room;
+	if (!by || !grant(pcp, pages_to_bytes((uint64_t)by * bin->pages)))
+		return false;
+	bin->max = (uint16_t)(bin->max + by);
+	return true;
+}
+
+unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
+			 uint64_t floor_pages, enum failure *why)
+{
+	struct run_bin *bin = &pcp->bin[bin_nr];
+	struct zone_run runs[REFILL_MAX_RUNS];
+	unsigned want = REFILL_PAGES / bin->pages, got;
+	struct zone_request req = {
+		.nr_pages = bin->pages,
+		.align_pages = 1,
+		.floor_pages = floor_pages,
+		.map_flags = MAP_CACHED,
+	};
+
+	VM_BUG_ON(load_relaxed(&bin->count));
+	want = want < 1 ? 1 : want > REFILL_MAX_RUNS ? REFILL_MAX_RUNS : want;
+	if (bin->max < want)
+		grow_bin(pcp, bin, want);
+	if (want > bin->max)
+		want = bin->max;
+	if (!want)
+		return 0;
+	got = backing_claim(pcp->registry->zone, &req, want, runs, why);
+	for (unsigned i = 0; i < got; i++)
+		pcp->slots[bin->first + i] = (uint32_t)runs[i].page;
+	store_relaxed(&bin->count, (uint16_t)got);
+	pcp_count(pcp, EVENT_REFILL_PAGES, (int64_t)got * bin->pages);
+	return got;
+}
+
+static void release_run(struct pcp *pcp, uint64_t page, uint64_t pages)
+{
+	struct zone *zone = pcp->registry->zone;
+
+	lock_acquire(&zone->lock);
+	zone_release(zone, page, pages, true);
+	zone_unlock(zone);
+}
+
+static void flush_front(struct pcp *pcp, const struct run_bin *bin)
+{
+	_Atomic(void *) *front = &pcp->front_run[bin - pcp->bin];
+	void *run = load_relaxed(front);
+
+	if (!run)
+		return;
+	store_relaxed(front, NULL);
+	release_run(pcp, ((uintptr_t)run - pcp->base) >> PP_PAGE_SHIFT,
+		    bin->pages);
+}
+
+/* Gives the oldest runs of a bin back until @keep are left. */
+static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
+{
+	struct zone *zone = pcp->registry->zone;
+	uint32_t count = load_relaxed(&bin->count);
+	uint32_t n = count > keep ? count - keep : 0;
+	uint32_t *slot = &pcp->slots[bin->first];
+
+	if (!keep)
+		flush_front(pcp, bin);
+	if (!n)
+		return;
+	lock_acquire(&zone->lock);
+	for (uint32_t i = 0; i < n; i++)
+		zone_release(zone, slot[i], bin->pages, true);
+	/* Before the lock goes, which a fork waits for: the child may believe
+	 * these slots. */
+	for (uint32_t i = n; i < count; i++)
+		slot[i - n] = slot[i];
+	store_relaxed(&bin->count, (uint16_t)(count - n));
+	zone_unlock(zone);
+	pcp_count(pcp, EVENT_FLUSH_PAGES, n * bin->pages);
+}
+
+void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word)
+{
+	struct run_bin *bin = &pcp->bin[run_word_bin(word)];
+
+	/* A length of its own, as growing in place leaves behind. */
+	if (!bin->pages) {
+		release_run(pcp, page, run_word_pages(word));
+		return;
+	}
+	if (load_relaxed(&bin->count) >= bin->max &&
+	    !grow_bin(pcp, bin, bin->max + 1u)) {
+		flush_if_over_share(pcp);
+		flush_bin(pcp, bin, bin->max / 2);
+	}
+	if (!pcp_push_run(pcp, page, word))
+		release_run(pcp, page, run_word_pages(word));
+}
+
+/*
+ * Long runs.  What was granted for them stays granted when one is taken, so
+ * that a program which frees and allocates the same buffer does not pay for
+ * the division in share_bytes().
+ */
+
+static void forget_long(struct pcp *pcp, unsigned i)
+{
+	uint32_t pages = load_relaxed(&pcp->long_run[i].pages);
+
+	pcp->long_bytes -= pages_to_bytes(pages);
+	store_relaxed(&pcp->long_run[i].pages, 0);
+}
+
+void *pcp_take_long(struct pcp *pcp, uint64_t nr_pages, uint64_t align_pages)
+{
+	for (unsigned i = 0; i < PCP_NR_LONG; i++) {
+		uint32_t page = pcp->long_run[i].page;
+		uint32_t pages = load_relaxed(&pcp->long_run[i].pages);
+		uintptr_t addr = pcp->base + pages_to_bytes(page);
+
+		if (pages < nr_pages || pages > nr_pages + nr_pages / 8 ||
+		    addr & (pages_to_bytes(align_pages) - 1))
+			continue;
+		forget_long(pcp, i);
+		store_relaxed(&pcp->map[page], run_word(pages));
+		return (void *)addr;
+	}
+	return NULL;
+}
+
+static void drop_long(struct pcp *pcp, unsigned i)
+{
+	uint32_t pages = load_relaxed(&pcp->long_run[i].pages);
+
+	if (!pages)
+		return;
+	forget_long(pcp, i);
+	pcp_count(pcp, EVENT_FLUSH_PAGES, pages);
+	release_run(pcp, pcp->long_run[i].page, pages);
+}
+
+/* An empty place, or the one that was filled longest ago. */
+static unsigned place_for_long(struct pcp *pcp)
+{
+	for (unsigned i = 0; i < PCP_NR_LONG; i++)
+		if (!load_relaxed(&pcp->long_run[i].pages))
+			return i;
+	pcp->long_victim = (pcp->long_victim + 1) % PCP_NR_LONG;
+	drop_long(pcp, pcp->long_victim);
+	return pcp->long_victim;
+}
+
+static bool grant_long(struct pcp *pcp, uint64_t bytes)
+{
+	uint64_t need = pcp->long_bytes + bytes;
+
+	if (need <= pcp->long_granted_bytes)
+		return true;
+	if (!grant(pcp, need - pcp->long_granted_bytes))
+		return false;
+	pcp->long_granted_bytes = need;
+	return true;
+}
+
+bool pcp_keep_long(struct pcp *pcp, uint64_t page, uint32_t word)
+{
+	uint64_t pages = run_word_pages(word);
+	unsigned i;
+
+	if (pages > PCP_MAX_LONG_PAGES)
+		return false;
+	i = place_for_long(pcp);
+	if (!grant_long(pcp, pages_to_bytes(pages)))
+		return false;
+	pcp->long_run[i].page = (uint32_t)page;
+	store_relaxed(&pcp->long_run[i].pages, (uint32_t)pages);
+	pcp->long_bytes += pages_to_bytes(pages);
+	store_relaxed(&pcp->map[page], word | MAP_CACHED);
+	return true;
+}
+
+void pcp_flush(struct pcp *pcp)
+{
+	for (unsigned i = 0; i < PCP_NR_SMALL; i++) {
+		pcp->registry->flush_small(pcp, i, 0);
+		pcp->small[i].max = 0;
+		pcp->small[i].room = 0;
+	}
+	for (unsigned i = 0; i < PCP_NR_LONG; i++)
+		drop_long(pcp, i);
+	/* Last, for the slabs that became empty are runs now. */
+	for (unsigned i = 0; i < RUN_NR_BINS; i++) {
+		flush_bin(pcp, &pcp->bin[i], 0);
+		pcp->bin[i].max = 0;
+	}
+	pcp->granted_bytes = 0;
+	pcp->long_granted_bytes = 0;
+}
+
+/* What a handler could not free, because the owner was busy */
+
+void pcp_defer_free(_Atomic(void *) *stack, void *p)
+{
+	void *head = load_relaxed(stack);
+
+	do {
+		*(void **)p = head;
+	} while (!cas_weak_release(stack, &head, p));
+}
+
+void pcp_free_deferred(struct pcp *pcp)
+{
+	void *p, *next;
+
+	/* Relaxed: handler and owner are one thread. */
+	if (likely(!load_relaxed(&pcp->deferred)))
+		return;
+	/* As many rounds as handlers deferred; each is freed once. */
+	for (p = xchg_relaxed(&pcp->deferred, NULL); p; p = next) {
+		next = *(void **)p;
+		pcp->registry->free_deferred(pcp, p);
+	}
+}
+
+void pcp_leave_slow(struct pcp *pcp)
+{
+	pcp_free_deferred(pcp);
+	pcp_leave(pcp);
+}
+
+int64_t pcp_cached_pages(const struct pcp *pcp)
+{
+	int64_t pages = 0;
+
+	for (unsigned i = 0; i < RUN_NR_BINS; i++)
+		pages += (load_relaxed(&pcp->bin[i].count) +
+			  (load_relaxed(&pcp->front_run[i]) != NULL)) *
+			 run_bin_pages[i];
+	for (unsigned i = 0; i < PCP_NR_LONG; i++)
+		pages += load_relaxed(&pcp->long_run[i].pages);
+	return pages;
+}
+
+static int verify_bin(const struct pcp *pcp, const struct run_bin *bin)
+{
+	uint32_t count = load_relaxed(&bin->count);
+
+	if (count > bin->max)
+		return 3;
+	for (unsigned i = 0; i < count; i++)
+		if (load_relaxed(&pcp->map[pcp->slots[bin->first + i]]) !=
+		    (run_word(bin->pages) | MAP_CACHED))
+			return 1;
+	return 0;
+}
+
+int pcp_verify(const struct pcp *pcp)
+{
+	uint64_t long_bytes = 0;
+
+	for (unsigned i = 0; i < PCP_NR_BINS; i++) {
+		int err = verify_bin(pcp, &pcp->bin[i]);
+
+		if (err)
+			return err;
+	}
+	for (unsigned i = 0; i < PCP_NR_LONG; i++)
+		long_bytes += pages_to_bytes(
+				load_relaxed(&pcp->long_run[i].pages));
+	if (long_bytes != pcp->long_bytes)
+		return 2;
+	for (unsigned i = 0; i < PCP_NR_SMALL; i++)
+		if (pcp->small[i].room < 0 ||
+		    pcp->small[i].room > pcp->small[i].max)
+			return 3;
+	return pcp->long_bytes > pcp->long_granted_bytes ? 4 : 0;
+}

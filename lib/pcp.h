@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pcp.h - what a thread keeps at hand (layer 6).
+ *
+ * Two kinds of stacks, last in first out: free small objects by size class,
+ * linked through the objects themselves ("magazines", filled and emptied by
+ * slab.c), and free page runs by length, named in arrays, because a run that
+ * was never touched must not be touched for being cached.  The name is the
+ * kernel's per-CPU pageset; a thread stands for the CPU.
+ *
+ * Who may do what.  The owner raises `busy` with a plain store, looks at
+ * `drain`, works, and lowers it.  Everything else in the struct is the owner's
+ * while busy is up.  A signal handler that finds busy up runs on top of the
+ * owner and keeps its hands off: its allocations come from the early area, its
+ * frees go to the `deferred` stack.  `drain` is for a remote drainer, who may
+ * take a cache that is not busy after one membarrier; none exists yet.
+ *
+ * In front of each stack stands one place for what is freed right after it was
+ * allocated, the commonest pattern of all.  Such a pair then passes through no
+ * counter and no link, each of which would have to wait for the one before it.
+ * Anything else goes to the stacks, so that either branch is easy to predict.
+ *
+ * What all caches may hide is bounded: an eighth of the zone while its free
+ * pages are above high, low - min below, divided by the number of threads.
+ * Each stack's `max` is granted out of the thread's share and grows with use.
+ *
+ * I1: a cached run has MAP_CACHED in the map, and is used in its zone
+ * I2: long_bytes == sum of the long runs
+ * I3: 0 <= room <= max for every magazine, count <= max for every bin, when
+ *     busy is down; what stands in front is one more, and none where max is 0
+ * I4: granted_bytes == sum over all stacks of max * unit + long_granted_bytes,
+ *     and long_bytes <= long_granted_bytes
+ */
+#ifndef PP_PCP_H
+#define PP_PCP_H
+
+#include "base/bug.h"
+#include "base/lock.h"
+#include "vmstat.h"
+#include "zone.h"
+
+#define PCP_NR_SMALL		64	/* size classes of slab.h */
+#define PCP_NR_BINS		64	/* RUN_NR_BINS, and some empty ones */
+#define PCP_BIN_PAGES		64u	/* what one bin of runs may hold */
+#define PCP_BIN_MAX_RUNS	64u
+#define PCP_RUN_SLOTS		284
+#define PCP_NR_LONG		2
+#define PCP_MAX_LONG_PAGES	(64u << 8)	/* 64 MiB */
+#define PCP_BYTES		4096
+
+/* How many objects a magazine may have, and how many more fit just now; -1
+ * while it is over its max. */
+struct magazine {
+	int32_t		room;
+	int32_t		max;
+};
+
+/* Free runs of one length: slots[first .. first + count - 1]. */
+struct run_bin {
+	_Atomic uint16_t	count;	/* others read it */
+	uint16_t		max;
+	uint16_t		first;
+	uint16_t		pages;
+};
+
+struct pcp {
+	/* owner stores, drainer loads (busy); the reverse (drain) */
+	uint32_t		busy;
+	_Atomic uint32_t	drain;
+
+	/* const while the thread lives; copied to be in this cache line.
+	 * Before malloc.c is relocated it takes the thread's control block for
+	 * a cache: there busy is not 0, and span_bytes is. */
+	uintptr_t		base;		/* of the span */
+	_Atomic uint32_t	*map;
+	uint64_t		span_bytes;
+	char			*slabs;
+	struct pcp_registry	*registry;
+
+	/* owner only; others read counts, long_run and event */
+	void			*last;	/* what was handed out last */
+	uint32_t		last_key;	/* kind and class of its word */
+	uint64_t		granted_bytes;
+	void			*front[PCP_NR_SMALL];
+	_Atomic(void *)		front_run[PCP_NR_BINS];
+	uint64_t		long_granted_bytes;
+	uint64_t		long_bytes;	/* cached in long_run */
+	void			*small_head[PCP_NR_SMALL];
+	struct magazine		small[PCP_NR_SMALL];
+	struct run_bin		bin[PCP_NR_BINS];
+	uint32_t		slots[PCP_RUN_SLOTS];
+	struct { uint32_t page; _Atomic uint32_t pages; } long_run[PCP_NR_LONG];
+	uint32_t		long_victim;	/* the next to make room */
+	_Atomic int64_t		event[NR_VM_EVENTS];
+	struct pcp		*next_pool;	/* same thread, other pool */
+
+	/* a signal handler on top of the owner pushes, the owner takes all */
+	_Atomic(void *)		deferred;
+
+	/* registry->lock */
+	struct pcp		*prev, *next;
+	bool			exiting;
+	bool			orphan;	/* its thread is gone by fork */
+};
+
+static_assert(sizeof(struct pcp) <= PCP_BYTES, "a cache is one page");
+static_assert(offsetof(struct pcp, busy) == 0 &&
+	      offsetof(struct pcp, span_bytes) == 24, "see above");
+
+/* What a pool knows of its threads' caches. */
+struct pcp_registry {
+	/* const after pcp_registry_init() */
+	struct zone	*zone;
+	void		(*flush_small)(struct pcp *pcp, unsigned class,
+				       uint32_t keep);
+	void		(*drain_small)(struct pcp_registry *reg,
+				       struct pcp *pcp);
+	void		(*free_deferred)(struct pcp *pcp, void *p);
+	struct slab_heap *heap;	/* for flush_small() */
+	struct vmstat	*vmstat;
+
+	/* frees that no cache could take: handlers push, pool_enter() takes */
+	_Atomic(void *)	deferred;
+
+	/* pcp_registry_lock */
+	struct pcp	*head;
+	_Atomic uint32_t nr_pcps;	/* any thread reads */
+	_Atomic bool	has_orphans;	/* after a fork, in the child */
+};
+
+/* Guards the lists of all pools' caches, and the storage of caches. */
+extern struct lock pcp_registry_lock;
+
+/*
+ * Stand-ins for "this thread has no cache": none yet, or no more, because it
+ * is exiting; each with a second one for "and it is inside one of our
+ * functions", which a signal handler on top of it must know.  All are busy for
+ * ever and own no addresses, so that the fast paths find out by the tests that
+ * they make anyway.
+ */
+extern struct pcp pcp_none, pcp_none_inside, pcp_gone, pcp_gone_inside;
+
+void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
+		       struct vmstat *vmstat);
+
+/* Once, before the first pool: the hook that runs at thread exit.  -errno if
+ * there is none to be had; threads then work without caches. */
+int pcp_hook_thread_exit(void);
+
+/**
+ * pcp_attach() - the calling thread's cache for a pool, made if need be.
+ *
+ * Return: the cache; NULL if the thread is exiting, is about to get one, or
+ * there is no memory for one: the caller then works without.
+ */
+struct pcp *pcp_attach(struct pcp_registry *reg);
+
+/* The same, but never made. */
+struct pcp *pcp_find(struct pcp_registry *reg);
+
+/* Enter and leave without a cache, see the stand-ins. */
+void pcp_enter_without(void);
+void pcp_leave_without(void);
+
+/* Is the thread inside one of our functions already? */
+bool pcp_is_inside(void);
+
+/* For a pool that goes away.  -EBUSY while a thread is exiting with one of its
+ * caches; no other thread may be using the pool. */
+int pcp_detach_all(struct pcp_registry *reg);
+
+/* In the child of a fork, while it is alone: the others' caches have no owner
+ * any more.  Later, by any thread: what is in them goes back. */
+void pcp_mark_orphans(struct pcp_registry *reg);
+void pcp_adopt_orphans(struct pcp_registry *reg);
+
+/*
+ * Enter and leave.  pcp_enter() is false if a handler interrupted the owner,
+ * the thread has no cache, or a drainer wants it.
+ */
+static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
+{
+	/* Only the owner writes busy: it may read it plainly. */
+	if (unlikely(pcp->busy))
+		return false;
+	__atomic_store_n(&pcp->busy, 1, __ATOMIC_RELAXED);
+	/* The drainer's membarrier stands between this store and load. */
+	barrier();
+	if (unlikely(load_relaxed(&pcp->drain))) {
+		__atomic_store_n(&pcp->busy, 0, __ATOMIC_RELAXED);
+		return false;
+	}
+	return true;
+}
+
+static PP_ALWAYS_INLINE void pcp_leave(struct pcp *pcp)
+{
+	/* Release: pairs with the drainer's acquire of busy. */
+	__atomic_store_n(&pcp->busy, 0, __ATOMIC_RELEASE);
+}
+
+/* As pcp_leave(), at the end of slow paths: also frees what a handler could
+ * not. */
+void pcp_leave_slow(struct pcp *pcp);
+void pcp_free_deferred(struct pcp *pcp);
+void pcp_defer_free(_Atomic(void *) *stack, void *p);
+
+static inline uint32_t magazine_count(const struct magazine *m)
+{
+	return (uint32_t)(m->max - m->room);
+}
+
+static inline uint32_t pcp_bin_cap(uint32_t run_pages)
+{
+	uint32_t cap = PCP_BIN_PAGES / run_pages;
+
+	return cap < 2 ? 2 : cap > PCP_BIN_MAX_RUNS ? PCP_BIN_MAX_RUNS : cap;
+}
+
+/* Takes a cached run, or returns NULL.  Busy. */
+static PP_ALWAYS_INLINE void *pcp_pop_run(struct pcp *pcp, unsigned bin_nr)
+{
+	struct run_bin *bin = &pcp->bin[bin_nr];
+	void *run = load_relaxed(&pcp->front_run[bin_nr]);
+	uint32_t count;
+	uint64_t page;
+
+	if (likely(run)) {
+		store_relaxed(&pcp->front_run[bin_nr], NULL);
+		page = ((uintptr_t)run - pcp->base) >> PP_PAGE_SHIFT;
+	} else {
+		count = load_relaxed(&bin->count);
+		if (unlikely(!count))
+			return NULL;
+		page = pcp->slots[bin->first + --count];
+		store_relaxed(&bin->count, (uint16_t)count);
+		run = (void *)(pcp->base + (page << PP_PAGE_SHIFT));
+	}
+	store_relaxed(&pcp->map[page], run_bin_word[bin_nr]);
+	pcp->last = run;
+	pcp->last_key = MAP_RUN | bin_nr;
+	return run;
+}
+
+/*
+ * Is it the live run that was handed out last?  Then its bin is known without
+ * waiting for the map, which only confirms it.  Busy: a handler that allocates
+ * changes what is last.
+ */
+static PP_ALWAYS_INLINE bool pcp_is_last_run(const struct pcp *pcp,
+					     const void *run, uint32_t word)
+{
+	return run == pcp->last &&
+	       (word & ~(MAP_LENGTH_MAX << MAP_LENGTH_SHIFT)) == pcp->last_key;
+}
+
+/* Puts the run that was handed out last in front.  Busy. */
+static PP_ALWAYS_INLINE void pcp_push_last_run(struct pcp *pcp, void *run,
+					       uint64_t page, uint32_t word)
+{
+	uint32_t key = pcp->last_key;
+
+	HIDE_VALUE(key);
+	store_relaxed(&pcp->map[page], word | MAP_CACHED);
+	store_relaxed(&pcp->front_run[key & MAP_BIN_MASK], run);
+}
+
+/* Caches a live run if its bin, if it has one, has room.  Busy. */
+static PP_ALWAYS_INLINE bool pcp_push_run(struct pcp *pcp, uint64_t page,
+					  uint32_t word)
+{
+	struct run_bin *bin = &pcp->bin[run_word_bin(word)];
+	uint32_t count = load_relaxed(&bin->count);
+
+	if (unlikely(count >= bin->max))
+		return false;
+	store_relaxed(&pcp->map[page], word | MAP_CACHED);
+	pcp->slots[bin->first + count] = (uint32_t)page;
+	store_relaxed(&bin->count, (uint16_t)(count + 1));
+	return true;
+}
+
+/* The rest: what to do when a stack is empty or full.  All with busy up. */
+void *pcp_take_long(struct pcp *pcp, uint64_t nr_pages, uint64_t align_pages);
+bool pcp_keep_long(struct pcp *pcp, uint64_t page, uint32_t word);
+void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word);
+bool pcp_grow_magazine(struct pcp *pcp, unsigned class, uint32_t by,
+		       uint32_t cap, uint32_t object_bytes);
+unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
+			 uint64_t floor_pages, enum failure *why);
+void pcp_flush(struct pcp *pcp);	/* everything */
+
+static inline void pcp_count(struct pcp *pcp, enum vm_event what, int64_t n)
+{
+	add_single_writer(&pcp->event[what], n);
+}
+
+/* The pages in one cache; and sums over the live threads.  Exact when they are
+ * at rest. */
+int64_t pcp_cached_pages(const struct pcp *pcp);
+int64_t pcp_sum_cached_pages(struct pcp_registry *reg);
+int64_t pcp_sum_event(struct pcp_registry *reg, enum vm_event what);
+
+/* Checks the caller's own cache; the number of the failed invariant or 0. */
+int pcp_verify(const struct pcp *pcp);
+
+#endif

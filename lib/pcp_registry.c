@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pcp_registry.c - how threads' caches come and go (layer 6).
+ *
+ * A cache is a page of storage that belongs to no pool, since it may outlive
+ * one: a thread finds out that a pool is gone when it next looks.  The pool
+ * pays for it as long as it is attached.
+ *
+ *	chunk of storage: 64 pages
+ *	+--------+-------+-------+-----+-------+
+ *	| header | pcp 1 | pcp 2 | ... | pcp 63|
+ *	+--------+-------+-------+-----+-------+
+ */
+#include <errno.h>
+#include <pthread.h>
+
+#include "backing.h"
+#include "base/fault.h"
+#include "os/os.h"
+#include "pcp.h"
+
+#define CHUNK_PCPS	64
+#define CHUNK_ALL_FREE	(~1ull)		/* all but the header's */
+
+struct storage_chunk {
+	struct storage_chunk	*next;
+	uint64_t		free;	/* bit i: page i is */
+};
+
+struct lock pcp_registry_lock = LOCK_INIT(REGISTRY);
+static struct storage_chunk *storage;	/* pcp_registry_lock */
+
+struct pcp pcp_none = { .busy = 1 };
+struct pcp pcp_none_inside = { .busy = 1 };
+struct pcp pcp_gone = { .busy = 1 };
+struct pcp pcp_gone_inside = { .busy = 1 };
+
+__thread struct pcp *pp_self = &pcp_none;
+
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+static bool is_stand_in(const struct pcp *pcp)
+{
+	return pcp == &pcp_none || pcp == &pcp_none_inside ||
+	       pcp == &pcp_gone || pcp == &pcp_gone_inside;
+}
+
+/* Storage */
+
+static struct pcp *storage_take(void)
+{
+	struct storage_chunk *c = storage;
+	unsigned page;
+
+	while (c && !c->free)
+		c = c->next;
+	if (!c)
+		return NULL;
+	page = (unsigned)__builtin_ctzll(c->free);
+	c->free &= ~(1ull << page);
+	return (struct pcp *)(void *)((char *)c + page * PP_PAGE_BYTES);
+}
+
+static struct pcp *storage_alloc(void)
+{
+	struct storage_chunk *c;
+	struct pcp *pcp;
+	void *fresh = NULL;
+
+	lock_acquire(&pcp_registry_lock);
+	pcp = storage_take();
+	lock_release(&pcp_registry_lock);
+	if (pcp || os_map_storage(CHUNK_PCPS * PP_PAGE_BYTES, &fresh))
+		return pcp;
+	c = fresh;
+	lock_acquire(&pcp_registry_lock);
+	c->free = CHUNK_ALL_FREE;
+	c->next = storage;
+	storage = c;
+	pcp = storage_take();
+	lock_release(&pcp_registry_lock);
+	return pcp;
+}
+
+static struct storage_chunk *chunk_of(struct pcp *pcp)
+{
+	struct storage_chunk *c = storage;
+
+	while ((uintptr_t)pcp - (uintptr_t)c >= CHUNK_PCPS * PP_PAGE_BYTES)
+		c = c->next;
+	return c;
+}
+
+/* The memory goes back; a refusal costs a page and is no error of ours, but
+ * the next user must find zeroes. */
+static void storage_free(struct pcp *pcp)
+{
+	struct storage_chunk *c;
+
+	if (os_purge(pcp, PP_PAGE_BYTES))
+		*pcp = (struct pcp){ .busy = 0 };
+	lock_acquire(&pcp_registry_lock);
+	c = chunk_of(pcp);
+	c->free |= 1ull << (((uintptr_t)pcp - (uintptr_t)c) >> PP_PAGE_SHIFT);
+	lock_release(&pcp_registry_lock);
+}
+
+/* Attaching */
+
+static void init_bins(struct pcp *pcp)
+{
+	unsigned first = 0;
+
+	for (unsigned i = 0; i < RUN_NR_BINS; i++) {
+		pcp->bin[i].pages = run_bin_pages[i];
+		pcp->bin[i].first = (uint16_t)first;
+		first += pcp_bin_cap(run_bin_pages[i]);
+	}
+	BUG_ON(first > PCP_RUN_SLOTS);
+}
+
+static struct pcp *pcp_create(struct pcp_registry *reg)
+{
+	struct span *span = reg->zone->span;
+	struct pcp *pcp = storage_alloc();
+
+	if (!pcp)
+		return NULL;
+	if (!backing_charge(reg->zone, 1, 0)) {
+		storage_free(pcp);
+		return NULL;
+	}
+	pcp->base = (uintptr_t)span->base;
+	pcp->span_bytes = pages_to_bytes(span->nr_pages);
+	pcp->map = span->map;
+	pcp->slabs = span->slabs;
+	pcp->registry = reg;
+	init_bins(pcp);
+	return pcp;
+}
+
+static void registry_add(struct pcp_registry *reg, struct pcp *pcp)
+{
+	lock_acquire(&pcp_registry_lock);
+	pcp->prev = NULL;
+	pcp->next = reg->head;
+	if (reg->head)
+		reg->head->prev = pcp;
+	reg->head = pcp;
+	add_relaxed(&reg->nr_pcps, 1);
+	lock_release(&pcp_registry_lock);
+}
+
+/* pcp_registry_lock held. */
+static void registry_del(struct pcp_registry *reg, struct pcp *pcp)
+{
+	if (pcp->prev)
+		pcp->prev->next = pcp->next;
+	else
+		reg->head = pcp->next;
+	if (pcp->next)
+		pcp->next->prev = pcp->prev;
+	sub_relaxed(&reg->nr_pcps, 1);
+	vmstat_fold(reg->vmstat, pcp->event);
+}
+
+/* Gives one cache back: its contents, its page, its place in the list. */
+static void pcp_destroy(struct pcp *pcp)
+{
+	struct pcp_registry *reg;
+
+	lock_acquire(&pcp_registry_lock);
+	reg = pcp->registry;
+	pcp->exiting = true;
+	lock_release(&pcp_registry_lock);
+	if (reg) {
+		__atomic_store_n(&pcp->busy, 1, __ATOMIC_RELAXED);
+		if (!pcp->orphan)
+			pcp_free_deferred(pcp);
+		pcp_flush(pcp);
+		lock_acquire(&reg->zone->lock);
+		zone_uncharge(reg->zone, 1);
+		zone_unlock(reg->zone);
+		/* The pool may go away once we are off its list. */
+		lock_acquire(&pcp_registry_lock);
+		registry_del(reg, pcp);
+		lock_release(&pcp_registry_lock);
+	}
+	storage_free(pcp);
+}
+
+/*
+ * At thread exit.  Other destructors and libc itself free after us: they find
+ * pcp_gone and work without a cache, so nothing is made anew and leaks.
+ */
+static void on_thread_exit(void *key_value PP_UNUSED)
+{
+	struct pcp *pcp = pp_self, *next;
+
+	if (is_stand_in(pcp))
+		return;
+	pp_self = &pcp_gone_inside;
+	barrier();
+	for (; pcp; pcp = next) {
+		next = pcp->next_pool;
+		pcp_destroy(pcp);
+	}
+	barrier();
+	pp_self = &pcp_gone;
+}
+
+int pcp_hook_thread_exit(void)
+{
+	int err = 0;
+
+	if (exit_key_made)
+		return 0;
+	if (fault_hit(FAULT_KEY))
+		return -EAGAIN;
+	err = pthread_key_create(&exit_key, on_thread_exit);
+	exit_key_made = err == 0;
+	return -err;
+}
+
+/* Unlinks the caches of pools that are gone, from the thread's own chain. */
+static struct pcp *drop_detached(struct pcp *head)
+{
+	struct pcp **link = &head, *pcp;
+
+	while ((pcp = *link)) {
+		if (pcp->registry) {
+			link = &pcp->next_pool;
+		} else {
+			*link = pcp->next_pool;
+			storage_free(pcp);
+		}
+	}
+	return head;
+}
+
+/* The first stays first: the fast paths of malloc look no further. */
+static struct pcp *append(struct pcp *head, struct pcp *pcp)
+{
+	struct pcp **link = &head;
+
+	while (*link)
+		link = &(*link)->next_pool;
+	*link = pcp;
+	return head;
+}
+
+bool pcp_is_inside(void)
+{
+	struct pcp *pcp = pp_self;
+
+	if (is_stand_in(pcp))
+		return pcp == &pcp_none_inside || pcp == &pcp_gone_inside;
+	/* As many as the thread uses pools. */
+	while (pcp && !(pcp->busy && pcp->registry))
+		pcp = pcp->next_pool;
+	return pcp != NULL;
+}
+
+void pcp_enter_without(void)
+{
+	if (pp_self == &pcp_none)
+		pp_self = &pcp_none_inside;
+	else if (pp_self == &pcp_gone)
+		pp_self = &pcp_gone_inside;
+	else
+		pp_self->busy = 1;	/* another pool's cache */
+	barrier();
+}
+
+void pcp_leave_without(void)
+{
+	barrier();
+	if (pp_self == &pcp_none_inside)
+		pp_self = &pcp_none;
+	else if (pp_self == &pcp_gone_inside)
+		pp_self = &pcp_gone;
+	else if (!is_stand_in(pp_self))
+		pp_self->busy = 0;
+}
+
+struct pcp *pcp_find(struct pcp_registry *reg)
+{
+	struct pcp *pcp = pp_self;
+
+	if (is_stand_in(pcp))
+		return NULL;
+	while (pcp && pcp->registry != reg)
+		pcp = pcp->next_pool;
+	return pcp;
+}
+
+/* The value only has to be there: the destructor looks at pp_self. */
+static bool set_exit_hook(void)
+{
+	return !fault_hit(FAULT_KEY) &&
+	       pthread_setspecific(exit_key, &exit_key) == 0;
+}
+
+struct pcp *pcp_attach(struct pcp_registry *reg)
+{
+	struct pcp *pcp = pcp_find(reg), *head = pp_self;
+	bool made;
+
+	if (pcp || !exit_key_made ||
+	    (is_stand_in(head) && head != &pcp_none))
+		return pcp;
+	/* A signal handler that allocates from here on is nested; one that came
+	 * just before may have made what we look for. */
+	head = __atomic_exchange_n(&pp_self, &pcp_none_inside,
+				   __ATOMIC_RELAXED);
+	barrier();
+	head = drop_detached(head == &pcp_none ? NULL : head);
+	for (pcp = head; pcp && pcp->registry != reg;)
+		pcp = pcp->next_pool;
+	made = !pcp;
+	if (made)
+		pcp = pcp_create(reg);
+	if (made && pcp) {
+		registry_add(reg, pcp);
+		head = append(head, pcp);
+	}
+	barrier();
+	pp_self = head ? head : &pcp_none;
+	/* libc may allocate here: the cache is ready to serve that. */
+	if (made && pcp && !set_exit_hook()) {
+		on_thread_exit(NULL);
+		return NULL;
+	}
+	return pcp;
+}
+
+int pcp_detach_all(struct pcp_registry *reg)
+{
+	struct pcp *pcp, *next;
+	int err = 0;
+
+	lock_acquire(&pcp_registry_lock);
+	for (pcp = reg->head; pcp; pcp = pcp->next)
+		if (pcp->exiting)
+			err = -EBUSY;
+	for (pcp = err ? NULL : reg->head; pcp; pcp = next) {
+		next = pcp->next;
+		registry_del(reg, pcp);
+		pcp->base = 0;
+		pcp->span_bytes = 0;
+		pcp->registry = NULL;
+	}
+	lock_release(&pcp_registry_lock);
+	return err;
+}
+
+/* After fork */
+
+/*
+ * The other threads were stopped anywhere, and pages of a fork are copied one
+ * by one, so an orphaned stack is believed only as far as the map confirms it:
+ * what is not confirmed stays used, for ever, rather than being handed out
+ * twice.  A magazine is walked by flush_small(), which checks the marks.
+ */
+static void confirm_bin(struct pcp *pcp, struct run_bin *bin)
+{
+	uint32_t *slot = &pcp->slots[bin->first];
+	uint16_t kept = 0, count = load_relaxed(&bin->count);
+
+	for (unsigned i = 0; i < count && i < bin->max; i++)
+		if (load_relaxed(&pcp->map[slot[i]]) ==
+		    (run_word(bin->pages) | MAP_CACHED))
+			slot[kept++] = slot[i];
+	store_relaxed(&bin->count, kept);
+}
+
+static void confirm_front(struct pcp *pcp, unsigned bin)
+{
+	uintptr_t run = (uintptr_t)load_relaxed(&pcp->front_run[bin]);
+
+	if (run && load_relaxed(&pcp->map[(run - pcp->base) >>
+	    PP_PAGE_SHIFT]) != (run_word(run_bin_pages[bin]) | MAP_CACHED))
+		store_relaxed(&pcp->front_run[bin], NULL);
+}
+
+static void confirm_runs(struct pcp *pcp)
+{
+	for (unsigned i = 0; i < RUN_NR_BINS; i++) {
+		confirm_bin(pcp, &pcp->bin[i]);
+		confirm_front(pcp, i);
+	}
+	pcp->long_bytes = 0;
+	for (unsigned i = 0; i < PCP_NR_LONG; i++) {
+		uint32_t n = load_relaxed(&pcp->long_run[i].pages);
+
+		if (n && load_relaxed(&pcp->map[pcp->long_run[i].page]) !=
+			 (run_word(n) | MAP_CACHED))
+			n = 0;
+		store_relaxed(&pcp->long_run[i].pages, n);
+		pcp->long_bytes += pages_to_bytes(n);
+	}
+}
+
+void pcp_mark_orphans(struct pcp_registry *reg)
+{
+	struct pcp *mine = pcp_find(reg);
+
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
+		if (pcp != mine) {
+			pcp->orphan = true;
+			pcp->exiting = false;
+			store_relaxed(&reg->has_orphans, true);
+		}
+}
+
+/* One that nobody else is at; NULL if there is none. */
+static struct pcp *next_orphan(struct pcp_registry *reg)
+{
+	struct pcp *pcp;
+
+	lock_acquire(&pcp_registry_lock);
+	for (pcp = reg->head; pcp; pcp = pcp->next)
+		if (pcp->orphan && !pcp->exiting)
+			break;
+	if (pcp)
+		pcp->exiting = true;
+	else
+		store_relaxed(&reg->has_orphans, false);
+	lock_release(&pcp_registry_lock);
+	return pcp;
+}
+
+void pcp_adopt_orphans(struct pcp_registry *reg)
+{
+	struct pcp *pcp;
+
+	/* Each round ends one; none is added but by a fork. */
+	while ((pcp = next_orphan(reg))) {
+		confirm_runs(pcp);
+		pcp_destroy(pcp);
+	}
+}
+
+/* Bring-up, and sums */
+
+void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
+		       struct vmstat *vmstat)
+{
+	runs_init();
+	reg->zone = zone;
+	reg->vmstat = vmstat;
+	reg->head = NULL;
+	store_relaxed(&reg->nr_pcps, 0);
+}
+
+int64_t pcp_sum_cached_pages(struct pcp_registry *reg)
+{
+	int64_t sum = 0;
+
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
+		sum += pcp_cached_pages(pcp);
+	lock_release(&pcp_registry_lock);
+	return sum;
+}
+
+int64_t pcp_sum_event(struct pcp_registry *reg, enum vm_event what)
+{
+	int64_t sum = load_relaxed(&reg->vmstat->event[what]);
+
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
+		sum += load_relaxed(&pcp->event[what]);
+	lock_release(&pcp_registry_lock);
+	return sum;
+}

@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/* pool.c - see pool.h. */
+#include "pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "backing.h"
+#include "os/os.h"
+#include "show.h"
+
+/* The pool's struct, and the stand-ins of pcp.h. */
+#define POOL_FIXED_PAGES	5
+/* Blocks whose tables the limit covers: so many times a full zone's. */
+#define POOL_TABLES_FACTOR	2
+#define POOL_PAGES_PER_SLAB	16
+#define REPORT_INTERVAL_NS	10000000000ull
+
+enum { DEFAULT_NONE, DEFAULT_READY, DEFAULT_FAILED };
+
+struct pp_pool pool_of_process;
+static _Atomic int default_state;
+static unsigned default_bad_settings;	/* const once the state is READY */
+
+bool pool_own_fork_handlers;
+
+static struct lock default_lock = LOCK_INIT(INIT);
+static struct lock pool_list_lock = LOCK_INIT(CONFIG);
+static struct pp_pool *pools;		/* pool_list_lock */
+
+static_assert(sizeof(struct pp_pool) < POOL_FIXED_PAGES * PP_PAGE_BYTES,
+	      "the limit covers it");
+
+/* Sizes */
+
+static uint32_t tables_blocks(uint64_t limit_pages)
+{
+	return (uint32_t)(POOL_TABLES_FACTOR *
+			  (limit_pages / PAGEBLOCK_PAGES) + 1);
+}
+
+static uint32_t paid_slabs(uint64_t limit_pages)
+{
+	const uint32_t per_page = PP_PAGE_BYTES / SPAN_SLAB_BYTES;
+
+	return (uint32_t)min_u64(round_up_pow2(limit_pages /
+					       POOL_PAGES_PER_SLAB, per_page),
+				 MAP_SLAB_MAX_NUMBER);
+}
+
+static uint64_t metadata_pages(uint64_t limit_pages)
+{
+	uint64_t blocks = tables_blocks(limit_pages);
+	uint64_t bytes = blocks * SPAN_BLOCK_TABLE_BYTES +
+			 (uint64_t)paid_slabs(limit_pages) * SPAN_SLAB_BYTES +
+			 2 * blocks / 8;
+
+	return bytes_to_pages_up(bytes) + POOL_FIXED_PAGES;
+}
+
+/* Fork */
+
+/*
+ * Once, when the first pool exists, because pthread_atfork() may allocate.
+ * The preload library brings its own handlers, which know about stdio too.
+ */
+void pool_hook_fork(void)
+{
+	static _Atomic bool hooked;
+
+	if (!pool_own_fork_handlers && !xchg_relaxed(&hooked, true))
+		pthread_atfork(pool_fork_prepare, pool_fork_parent,
+			       pool_fork_child);
+}
+
+#define for_each_pool(pool) \
+	for (struct pp_pool *pool = pools; pool; pool = pool->next)
+
+/* Every lock of the library, outermost first: the order of base/lock.h. */
+void pool_fork_prepare(void)
+{
+	lock_fork_take(&default_lock);
+	lock_fork_take(&pool_list_lock);
+	for_each_pool(pool)
+		lock_fork_take(&pool->config_lock);
+	lock_fork_take(&pcp_registry_lock);
+	for_each_pool(pool)
+		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
+			lock_fork_take(&pool->heap.bin[i].lock);
+	for_each_pool(pool)
+		lock_fork_take(&pool->span.lock);
+	for_each_pool(pool)
+		lock_fork_take(&pool->zone.lock);
+	for_each_pool(pool)
+		lock_fork_take(&pool->heap.lock);
+}
+
+/* The list's lock last: until then the pools in it cannot go away. */
+void pool_fork_parent(void)
+{
+	for_each_pool(pool) {
+		lock_fork_give(&pool->heap.lock);
+		lock_fork_give(&pool->zone.lock);
+		lock_fork_give(&pool->span.lock);
+		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
+			lock_fork_give(&pool->heap.bin[i].lock);
+		lock_fork_give(&pool->config_lock);
+	}
+	lock_fork_give(&pcp_registry_lock);
+	lock_fork_give(&pool_list_lock);
+	lock_fork_give(&default_lock);
+}
+
+void pool_fork_child(void)
+{
+	bool inside = pcp_is_inside();
+
+	for_each_pool(pool) {
+		pcp_mark_orphans(&pool->registry);
+		/* Not if a call of our own is under way: it may be purging. */
+		if (!inside)
+			zone_adopt_isolated(&pool->zone);
+	}
+	pool_fork_parent();
+}
+
+/* Bring-up */
+
+static void free_deferred(struct pcp *pcp, void *p)
+{
+	struct pp_pool *pool = container_of(pcp->registry, struct pp_pool,
+					    registry);
+
+	pool_free(pool, pcp, p, pool_word(pool, p));
+}
+
+static void list_add(struct pp_pool *pool)
+{
+	lock_acquire(&pool_list_lock);
+	pool->next = pools;
+	pools = pool;
+	lock_release(&pool_list_lock);
+}
+
+static void list_del(struct pp_pool *pool)
+{
+	struct pp_pool **link = &pools;
+
+	lock_acquire(&pool_list_lock);
+	while (*link != pool)
+		link = &(*link)->next;
+	*link = pool->next;
+	lock_release(&pool_list_lock);
+}
+
+static void init_parts(struct pp_pool *pool, const struct pp_config *config)
+{
+	zone_init(&pool->zone, &pool->span,
+		  pool->limit_pages - pool->metadata_pages);
+	pool->zone.tables_blocks = tables_blocks(pool->limit_pages);
+	zone_set_watermarks(&pool->zone, config->min_free_bytes,
+			    (unsigned)config->watermark_scale);
+	pcp_registry_init(&pool->registry, &pool->zone, &pool->vmstat);
+	pool->registry.free_deferred = free_deferred;
+	slab_heap_init(&pool->heap, &pool->registry,
+		       paid_slabs(pool->limit_pages));
+	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
+	pool->config = *config;
+	store_relaxed(&pool->verbose, config->verbose);
+}
+
+int pool_init(struct pp_pool *pool, const struct pp_config *config)
+{
+	uint64_t limit_bytes = config_limit_bytes(config);
+	int err = span_init(&pool->span, limit_bytes);
+
+	if (err)
+		return err;
+	pool->limit_pages = min_u64(bytes_to_pages_down(limit_bytes),
+				    pool->span.nr_pages);
+	pool->metadata_pages = metadata_pages(pool->limit_pages);
+	if (pool->metadata_pages >= pool->limit_pages / 2) {
+		span_exit(&pool->span);
+		return -ENOMEM;
+	}
+	init_parts(pool, config);
+	pcp_hook_thread_exit();	/* without it: no caches, see pcp.h */
+	list_add(pool);
+	return 0;
+}
+
+int pool_exit(struct pp_pool *pool)
+{
+	struct zone *zone = &pool->zone;
+	uint64_t used, in_slabs;
+	int err;
+
+	pool_drain_self(pool);
+	if (slab_objects_out(&pool->heap, &in_slabs))
+		return -EBUSY;
+	lock_acquire(&zone->lock);
+	used = load_relaxed(&zone->used_pages) - zone->charged_pages;
+	zone_unlock(zone);
+	if (used > in_slabs + (uint64_t)pcp_sum_cached_pages(&pool->registry))
+		return -EBUSY;
+	err = pcp_detach_all(&pool->registry);
+	if (err)
+		return err;
+	list_del(pool);
+	span_exit(&pool->span);
+	return 0;
+}
+
+static PP_COLD void make_default(void)
+{
+	struct pp_config config;
+	int state;
+
+	lock_acquire(&default_lock);
+	if (load_relaxed(&default_state) == DEFAULT_NONE) {
+		config_defaults(&config);
+		default_bad_settings = config_from_environment(&config);
+		state = pool_init(&pool_of_process, &config) ?
+			DEFAULT_FAILED : DEFAULT_READY;
+		/* Release: pairs with pool_default_is_ready(). */
+		store_release(&default_state, state);
+	}
+	lock_release(&default_lock);
+	pool_hook_fork();
+}
+
+bool pool_default_is_ready(void)
+{
+	return load_acquire(&default_state) == DEFAULT_READY;
+}
+
+unsigned pool_default_bad_settings(void)
+{
+	return default_bad_settings;
+}
+
+struct pp_pool *pool_default(void)
+{
+	if (unlikely(load_acquire(&default_state) == DEFAULT_NONE))
+		make_default();
+	return pool_default_is_ready() ? &pool_of_process : NULL;
+}
+
+/* Entering */
+
+bool pool_is_nested(struct pp_pool *pool)
+{
+	return pcp_is_inside() || lock_held_by_me(&pool->zone.lock);
+}
+
+/* What handlers freed while their thread had no cache to defer it to. */
+static PP_COLD void free_leftovers(struct pp_pool *pool, struct pcp *pcp)
+{
+	/* Acquire: pairs with the release in pcp_defer_free(). */
+	void *p = xchg_acquire(&pool->registry.deferred, NULL), *next;
+
+	for (; p; p = next) {
+		next = *(void **)p;
+		pool_free(pool, pcp, p, pool_word(pool, p));
+	}
+}
+
+struct pcp *pool_enter(struct pp_pool *pool)
+{
+	struct pcp *pcp;
+
+	/* malloc's own cache comes first in the chain, see pcp.h. */
+	pcp = pool == &pool_of_process || !pool_default_is_ready() ||
+	      pcp_attach(&pool_of_process.registry) ?
+	      pcp_attach(&pool->registry) : NULL;
+	if (!pcp || !pcp_enter(pcp)) {
+		pcp_enter_without();
+		pcp = NULL;
+	}
+	if (unlikely(load_relaxed(&pool->registry.deferred)))
+		free_leftovers(pool, pcp);
+	return pcp;
+}
+
+void pool_defer_free(struct pp_pool *pool, void *p)
+{
+	struct pcp *pcp = pcp_find(&pool->registry);
+
+	pcp_defer_free(pcp ? &pcp->deferred : &pool->registry.deferred, p);
+}
+
+void pool_drain_self(struct pp_pool *pool)
+{
+	struct pcp *pcp = pcp_find(&pool->registry);
+
+	if (load_relaxed(&pool->registry.has_orphans))
+		pcp_adopt_orphans(&pool->registry);
+	if (!pcp || !pcp_enter(pcp))
+		return;
+	pcp_flush(pcp);
+	slab_drain(&pool->heap, NULL);
+	pcp_leave_slow(pcp);
+}
+
+void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)
+{
+	unsigned class = slab_word_class(word);
+
+	if (!(word & MAP_SLAB)) {
+		page_free(&pool->registry, pcp, span_page_of(&pool->span, p),
+			  word);
+	} else if (!pcp) {
+		slab_free_direct(&pool->heap, NULL, p, word);
+	} else if (!slab_push(pcp, class, p)) {
+		slab_overflow(&pool->heap, pcp, class);
+	}
+}
+
+size_t pool_usable_bytes(struct pp_pool *pool PP_UNUSED, void *p PP_UNUSED,
+			 uint32_t word)
+{
+	if (word & MAP_SLAB)
+		return slab_class[slab_word_class(word)].bytes;
+	return pages_to_bytes(run_word_pages(word));
+}
+
+/* The first failure is always reported, further ones when asked for, and
+ * never more than one in ten seconds. */
+void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
+		 enum failure why)
+{
+	uint64_t now, next = load_relaxed(&pool->next_report_ns);
+
+	add_relaxed(&pool->vmstat.failure[why], 1);
+	if (flags & PP_NOWARN || (next && !load_relaxed(&pool->verbose)))
+		return;
+	/* A report takes locks, which a handler's own thread may hold. */
+	if (pool_is_nested(pool))
+		return;
+	now = os_now_ns();
+	if (now >= next && cas_relaxed(&pool->next_report_ns, &next,
+				       now + REPORT_INTERVAL_NS))
+		show_out_of_memory(pool, bytes, why);
+}

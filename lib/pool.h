@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool.h - a pool: its span, zone, caches and slabs, put together (layer 12).
+ *
+ * The limit covers the tables of twice the blocks of a full zone, so that a
+ * zone in any but an adversary's state of fragmentation needs nothing more;
+ * managed = limit - what those take.
+ */
+#ifndef PP_POOL_H
+#define PP_POOL_H
+
+#include "config.h"
+#include "pagepool.h"
+#include "slab.h"
+
+#define POOL_FLAGS_KNOWN \
+	(PP_NOWAIT | PP_HIGH | PP_MEMALLOC | PP_NOMEMALLOC | PP_NORETRY | \
+	 PP_ZERO | PP_NOWARN)
+
+struct pp_pool {
+	struct zone		zone;
+	struct span		span;
+	struct pcp_registry	registry;
+	struct vmstat		vmstat;
+	struct slab_heap	heap;
+
+	/* const after pool_init() */
+	uint64_t		limit_pages;
+	uint64_t		metadata_pages;
+
+	/* config_lock */
+	struct lock		config_lock;
+	struct pp_config	config;
+
+	/* any thread */
+	_Atomic bool		verbose;
+	_Atomic uint64_t	next_report_ns;
+
+	/* pool_list_lock */
+	struct pp_pool		*next;
+};
+
+/* The pool of the process; only pool_default() may assume that it is made. */
+extern struct pp_pool pool_of_process;
+
+/**
+ * pool_default() - the pool of the process, made if need be.
+ * Return: the pool, or NULL if there is no address space for it.
+ */
+struct pp_pool *pool_default(void);
+
+/* Is it made?  Acquire: if so, all of it is visible. */
+bool pool_default_is_ready(void);
+
+/* Problems that the environment of the default pool had. */
+unsigned pool_default_bad_settings(void);
+
+int pool_init(struct pp_pool *pool, const struct pp_config *config);
+int pool_exit(struct pp_pool *pool);
+
+/* The thread's cache for the pool, entered; NULL: work without.  Each is left
+ * by pool_leave().  Not when nested. */
+struct pcp *pool_enter(struct pp_pool *pool);
+static inline void pool_leave(struct pcp *pcp)
+{
+	if (pcp)
+		pcp_leave_slow(pcp);
+	else
+		pcp_leave_without();
+}
+
+/*
+ * May the caller take the pool's locks?  Not a signal handler on top of one of
+ * our own functions in the same thread.
+ */
+bool pool_is_nested(struct pp_pool *pool);
+
+/* Frees @p later: the caller is nested. */
+void pool_defer_free(struct pp_pool *pool, void *p);
+
+/* Counts a failure, and reports it as the settings say. */
+void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
+		 enum failure why);
+
+/* Frees any live pointer of the pool, which the caller has looked up.  @pcp is
+ * entered, or NULL. */
+void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word);
+
+/* What a live pointer may hold. */
+size_t pool_usable_bytes(struct pp_pool *pool, void *p, uint32_t word);
+
+/* The map's word for an address in the span. */
+static inline uint32_t pool_word(const struct pp_pool *pool, const void *p)
+{
+	return load_relaxed(&pool->span.map[span_page_of(&pool->span, p)]);
+}
+
+/* Gives all that the calling thread caches back. */
+void pool_drain_self(struct pp_pool *pool);
+
+/* Once a pool exists, with no lock held: registers the handlers below. */
+void pool_hook_fork(void);
+
+/* Set by the preload library before the first pool: it brings handlers that
+ * know about stdio too. */
+extern bool pool_own_fork_handlers;
+
+/* fork: all locks of all pools, in the order of their ranks. */
+void pool_fork_prepare(void);
+void pool_fork_parent(void);
+void pool_fork_child(void);
+
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT */
+/* show.c - see show.h. */
+#include "show.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/strbuf.h"
+#include "os/os.h"
+#include "os/syscall.h"
+
+#define STDERR		2
+#define LINE_BYTES	512
+/* Out of the way of programs that count on low descriptors. */
+#define EXIT_FD_LEAST	200
+
+/* name, field of struct pp_stats, enum, is it a level?, what it means */
+#define SHOW_STATS(X) \
+	X(limit_pages, LIMIT_PAGES, 1, "Limit of the pool") \
+	X(managed_pages, MANAGED_PAGES, 1, "Pages that runs may use") \
+	X(free_pages, FREE_PAGES, 1, "Free pages") \
+	X(cached_pages, CACHED_PAGES, 1, "Pages in the caches of threads") \
+	X(used_pages, USED_PAGES, 1, "Pages handed out") \
+	X(isolated_pages, ISOLATED_PAGES, 1, "Pages being given back") \
+	X(reserved_pages, RESERVED_PAGES, 1, "Pages set aside by reserves") \
+	X(backed_pages, BACKED_PAGES, 1, "Pages that may hold memory") \
+	X(metadata_pages, METADATA_PAGES, 1, "Pages of the pool's tables") \
+	X(min_pages, MIN_PAGES, 1, "Watermark min") \
+	X(low_pages, LOW_PAGES, 1, "Watermark low") \
+	X(high_pages, HIGH_PAGES, 1, "Watermark high") \
+	X(peak_pages, PEAK_PAGES, 1, "Most pages ever used and cached") \
+	X(purged_pages, PURGED_PAGES, 0, "Pages given back to the kernel") \
+	X(nr_threads, NR_THREADS, 1, "Threads with a cache") \
+	X(failures, FAILURES, 0, "Requests that got NULL") \
+	X(slowpath, SLOWPATH, 0, "Requests that were not served at once") \
+	X(slowpath_ns, SLOWPATH_NS, 0, "Time those requests took")
+
+struct stat_name {
+	const char	*name;
+	size_t		offset;		/* in struct pp_stats */
+	bool		is_level;
+	const char	*help;
+};
+
+static const struct stat_name stat_names[PP_NR_STATS] = {
+#define X(field, id, level, what) \
+	[PP_STAT_##id] = { #field, offsetof(struct pp_stats, field), level, \
+			   what },
+	SHOW_STATS(X)
+#undef X
+};
+
+static int64_t sum_failures(struct pp_pool *pool)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < NR_FAILURES; i++)
+		sum += load_relaxed(&pool->vmstat.failure[i]);
+	return (int64_t)sum;
+}
+
+/* What one hold of the zone's lock sees. */
+static void snapshot_zone(struct pp_pool *pool, struct pp_stats *s)
+{
+	struct zone *zone = &pool->zone;
+
+	lock_acquire(&zone->lock);
+	s->managed_pages = (int64_t)load_relaxed(&zone->managed_pages);
+	s->used_pages = (int64_t)load_relaxed(&zone->used_pages);
+	/* Pages being purged are free ones, which others may have been granted
+	 * by number already. */
+	s->isolated_pages = (int64_t)min_u64(zone->isolated_pages,
+			(uint64_t)(s->managed_pages - s->used_pages));
+	s->backed_pages = (int64_t)zone->backed_pages;
+	s->min_pages = (int64_t)load_relaxed(&zone->min_pages);
+	s->low_pages = (int64_t)load_relaxed(&zone->low_pages);
+	s->high_pages = (int64_t)load_relaxed(&zone->high_pages);
+	s->peak_pages = (int64_t)zone->peak_used_pages;
+	s->purged_pages = (int64_t)zone->purged_pages;
+	zone_unlock(zone);
+}
+
+static int snapshot(struct pp_pool *pool, struct pp_stats *s)
+{
+	struct pcp_registry *reg = &pool->registry;
+	/* Entered: a handler's malloc keeps off the locks taken here. */
+	struct pcp *pcp;
+
+	*s = (struct pp_stats){ .struct_bytes = sizeof(*s) };
+	if (pool_is_nested(pool))
+		return -EDEADLK;
+	pcp = pool_enter(pool);
+	s->limit_pages = (int64_t)pool->limit_pages;
+	s->metadata_pages = (int64_t)pool->metadata_pages;
+	s->cached_pages = pcp_sum_cached_pages(reg);
+	snapshot_zone(pool, s);
+	s->free_pages = s->managed_pages - s->used_pages - s->isolated_pages;
+	s->used_pages -= s->cached_pages;
+	s->nr_threads = load_relaxed(&reg->nr_pcps);
+	s->failures = sum_failures(pool);
+	s->slowpath = pcp_sum_event(reg, EVENT_SLOWPATH);
+	s->slowpath_ns = pcp_sum_event(reg, EVENT_SLOWPATH_NS);
+	pool_leave(pcp);
+	return 0;
+}
+
+int show_snapshot(struct pp_pool *pool, struct pp_stats *out)
+{
+	struct pp_stats s;
+	size_t bytes = out->struct_bytes;
+	int err;
+
+	if (bytes < sizeof(size_t) || bytes > sizeof(s))
+		return -EINVAL;
+	err = snapshot(pool, &s);
+	if (err)
+		return err;
+	s.struct_bytes = bytes;
+	memcpy(out, &s, bytes);
+	return 0;
+}
+
+static int64_t stat_value(const struct pp_stats *s, enum pp_stat stat)
+{
+	const char *field = (const char *)s + stat_names[stat].offset;
+
+	return *(const int64_t *)(const void *)field;
+}
+
+int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
+{
+	struct pp_stats s;
+
+	int err;
+
+	if ((unsigned)stat >= PP_NR_STATS)
+		return -EINVAL;
+	err = snapshot(pool, &s);
+	return err ? err : stat_value(&s, stat);
+}
+
+/*
+ * What is read under the zone's lock is exact.  Caches are read one after the
+ * other while their owners go on: each may move what it may hold at the most.
+ */
+int64_t show_bound(struct pp_pool *pool, enum pp_stat stat)
+{
+	int64_t managed = (int64_t)load_relaxed(&pool->zone.managed_pages);
+
+	switch (stat) {
+	case PP_STAT_CACHED_PAGES:
+	case PP_STAT_USED_PAGES:
+		return managed / 8;
+	case PP_STAT_SLOWPATH:
+	case PP_STAT_SLOWPATH_NS:
+		return load_relaxed(&pool->registry.nr_pcps);
+	default:
+		return (unsigned)stat < PP_NR_STATS ? 0 : -EINVAL;
+	}
+}
+
+/* Formats */
+
+static void format_text(struct strbuf *sb, const struct pp_stats *s)
+{
+	for (unsigned i = 0; i < PP_NR_STATS; i++) {
+		strbuf_str(sb, stat_names[i].name);
+		strbuf_str(sb, " ");
+		strbuf_i64(sb, stat_value(s, i));
+		strbuf_str(sb, "\n");
+	}
+}
+
+static void format_json(struct strbuf *sb, const struct pp_stats *s)
+{
+	for (unsigned i = 0; i < PP_NR_STATS; i++) {
+		strbuf_str(sb, i ? ", \"" : "{\"");
+		strbuf_str(sb, stat_names[i].name);
+		strbuf_str(sb, "\": ");
+		strbuf_i64(sb, stat_value(s, i));
+	}
+	strbuf_str(sb, "}\n");
+}
+
+static void format_openmetrics(struct strbuf *sb, const struct pp_stats *s)
+{
+	for (unsigned i = 0; i < PP_NR_STATS; i++) {
+		const struct stat_name *n = &stat_names[i];
+
+		strbuf_str(sb, "# TYPE pagepool_");
+		strbuf_str(sb, n->name);
+		strbuf_str(sb, n->is_level ? " gauge\n" : " counter\n");
+		strbuf_str(sb, "# HELP pagepool_");
+		strbuf_str(sb, n->name);
+		strbuf_str(sb, " ");
+		strbuf_str(sb, n->help);
+		strbuf_str(sb, ".\npagepool_");
+		strbuf_str(sb, n->name);
+		strbuf_str(sb, n->is_level ? " " : "_total ");
+		strbuf_i64(sb, stat_value(s, i));
+		strbuf_str(sb, "\n");
+	}
+	strbuf_str(sb, "# EOF\n");
+}
+
+int show_report(struct pp_pool *pool, enum pp_format format, char *buf,
+		size_t size)
+{
+	struct strbuf sb = { .text = buf, .size_bytes = size };
+	struct pp_stats s;
+	int err;
+
+	if (size)
+		buf[0] = '\0';
+	err = snapshot(pool, &s);
+	if (err)
+		return err;
+	switch (format) {
+	case PP_FORMAT_TEXT:
+		format_text(&sb, &s);
+		break;
+	case PP_FORMAT_JSON:
+		format_json(&sb, &s);
+		break;
+	case PP_FORMAT_OPENMETRICS:
+		format_openmetrics(&sb, &s);
+		break;
+	default:
+		return -EINVAL;
+	}
+	return (int)sb.len;
+}
+
+/* Lines on standard error */
+
+static void add_program(struct strbuf *sb)
+{
+	strbuf_str(sb, program_invocation_short_name);
+	strbuf_str(sb, "[");
+	strbuf_u64(sb, (uint64_t)sys_getpid());
+	strbuf_str(sb, "]");
+}
+
+static void add_bytes(struct strbuf *sb, const char *label, int64_t pages)
+{
+	strbuf_str(sb, label);
+	strbuf_u64(sb, pages_to_bytes((uint64_t)pages));
+}
+
+void show_out_of_memory(struct pp_pool *pool, size_t bytes, enum failure why)
+{
+	char text[LINE_BYTES];
+	struct strbuf sb = STRBUF(text);
+	struct pp_stats s;
+
+	snapshot(pool, &s);
+	strbuf_str(&sb, "pagepool: out of memory: asked ");
+	strbuf_u64(&sb, bytes);
+	strbuf_str(&sb, " bytes (reason: ");
+	strbuf_str(&sb, failure_name(why));
+	add_bytes(&sb, "; limit ", s.limit_pages);
+	add_bytes(&sb, " used ", s.used_pages);
+	add_bytes(&sb, " cached ", s.cached_pages);
+	add_bytes(&sb, " free ", s.free_pages);
+	add_bytes(&sb, " reserve ", s.min_pages);
+	strbuf_str(&sb, "; ");
+	add_program(&sb);
+	strbuf_str(&sb, ")\n");
+	strbuf_write(&sb, STDERR);
+}
+
+static void format_exit(struct pp_pool *pool, struct strbuf *sb)
+{
+	struct pp_stats s;
+
+	snapshot(pool, &s);
+	strbuf_str(sb, "pagepool: stats: ");
+	add_program(sb);
+	add_bytes(sb, ": limit ", s.limit_pages);
+	add_bytes(sb, " peak ", s.peak_pages + s.metadata_pages);
+	add_bytes(sb, " used ", s.used_pages);
+	add_bytes(sb, " resident ", s.backed_pages + s.metadata_pages);
+	strbuf_str(sb, " (bytes)\npagepool: stats: failures ");
+	strbuf_i64(sb, s.failures);
+	strbuf_str(sb, ":");
+	for (unsigned i = 0; i < NR_FAILURES; i++) {
+		strbuf_str(sb, " ");
+		strbuf_str(sb, failure_name(i));
+		strbuf_str(sb, " ");
+		strbuf_u64(sb, load_relaxed(&pool->vmstat.failure[i]));
+	}
+	strbuf_str(sb, "\npagepool: stats: slow path ");
+	strbuf_i64(sb, s.slowpath);
+	strbuf_str(sb, " entries ");
+	strbuf_i64(sb, s.slowpath_ns / 1000);
+	strbuf_str(sb, " us\n");
+}
+
+static long exit_pid;
+static int exit_fd = STDERR;
+
+void show_prepare_exit(struct pp_pool *pool)
+{
+	long fd;
+
+	if (!pool->config.stats_at_exit)
+		return;
+	exit_pid = sys_getpid();
+	if (pool->config.stats_path[0])
+		return;
+	fd = sys_call3(SYS_fcntl, STDERR, F_DUPFD_CLOEXEC, EXIT_FD_LEAST);
+	if (fd >= 0)
+		exit_fd = (int)fd;
+}
+
+static int open_exit_file(const char *path)
+{
+	return (int)sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)path,
+			      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666,
+			      0, 0);
+}
+
+void show_at_exit(struct pp_pool *pool)
+{
+	const char *path = pool->config.stats_path;
+	char text[2 * LINE_BYTES];
+	struct strbuf sb = STRBUF(text);
+	int fd = path[0] ? -1 : exit_fd;
+
+	if (!pool->config.stats_at_exit || exit_pid != sys_getpid())
+		return;
+	format_exit(pool, &sb);
+	if (path[0])
+		fd = open_exit_file(path);
+	if (fd < 0)
+		return;
+	strbuf_write(&sb, fd);
+	if (path[0])
+		sys_call3(SYS_close, fd, 0, 0);
+}

@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: MIT */
+/* slab.c - see slab.h. */
+#include "slab.h"
+
+#include "backing.h"
+#include "slowpath.h"
+
+/* One class' depot may hide this share of the zone, and this much. */
+#define SLAB_DEPOT_SHARE	512
+#define SLAB_DEPOT_BYTES	(128u << 10)
+/* Objects given back in one hold of a class's lock. */
+#define SLAB_GIVE_MAX		64u
+/* Tries at a descriptor, see slab_number_take(). */
+#define SLAB_MAX_COMMITS	64
+/* Times that others may empty the slab that a thread just made for itself. */
+#define SLAB_MAX_ROBBED		64
+
+/* Numbers of descriptors */
+
+static bool number_try(struct slab_heap *heap, uint32_t *number)
+{
+	bool ok = true;
+
+	lock_acquire(&heap->lock);
+	if (heap->free_number != SLAB_NONE) {
+		*number = heap->free_number;
+		heap->free_number = slab_at(heap->span, *number)->next;
+	} else if (heap->nr_numbers <
+		   load_relaxed(&heap->span->committed_slabs)) {
+		*number = heap->nr_numbers++;
+	} else {
+		*number = heap->nr_numbers;
+		ok = false;
+	}
+	lock_release(&heap->lock);
+	return ok;
+}
+
+/* Descriptors beyond those that the limit covers are memory too. */
+static bool number_pay(struct slab_heap *heap, uint32_t nr_numbers)
+{
+	const uint32_t per_page = PP_PAGE_BYTES / SPAN_SLAB_BYTES;
+	bool pay;
+
+	lock_acquire(&heap->lock);
+	pay = nr_numbers > heap->paid_numbers;
+	if (pay)
+		heap->paid_numbers += per_page;
+	lock_release(&heap->lock);
+	if (!pay || backing_charge(heap->reg->zone, 1, 0))
+		return true;
+	lock_acquire(&heap->lock);
+	heap->paid_numbers -= per_page;
+	lock_release(&heap->lock);
+	return false;
+}
+
+static void number_give(struct slab_heap *heap, uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+
+	lock_acquire(&heap->lock);
+	slab->nr_pages = 0;
+	slab->next = heap->free_number;
+	heap->free_number = number;
+	lock_release(&heap->lock);
+}
+
+static bool number_take(struct slab_heap *heap, uint32_t *number,
+			enum failure *why)
+{
+	/* Others may take what was committed; then they have slabs to use. */
+	for (unsigned i = 0; i < SLAB_MAX_COMMITS; i++) {
+		if (number_try(heap, number)) {
+			*why = FAILURE_LIMIT;
+			if (number_pay(heap, *number + 1))
+				return true;
+			number_give(heap, *number);
+			return false;
+		}
+		*why = FAILURE_OS;
+		if (span_commit_slabs(heap->span, *number + 1))
+			return false;
+	}
+	return false;
+}
+
+/* The list of a class */
+
+static void partial_add(struct slab_heap *heap, struct slab_bin *bin,
+			uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+
+	slab->prev = SLAB_NONE;
+	slab->next = bin->partial;
+	if (bin->partial != SLAB_NONE)
+		slab_at(heap->span, bin->partial)->prev = number;
+	bin->partial = number;
+}
+
+static void partial_del(struct slab_heap *heap, struct slab_bin *bin,
+			uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+
+	if (slab->prev != SLAB_NONE)
+		slab_at(heap->span, slab->prev)->next = slab->next;
+	else
+		bin->partial = slab->next;
+	if (slab->next != SLAB_NONE)
+		slab_at(heap->span, slab->next)->prev = slab->prev;
+}
+
+static bool has_to_give(const struct slab *slab)
+{
+	return slab->nr_free ||
+	       load_relaxed(&slab->nr_carved) < slab->nr_objects;
+}
+
+/* Taking objects */
+
+static void *link_object(void *object, void *next)
+{
+	*(void **)object = next;
+	*slab_mark_of(object) = slab_mark(object);
+	return object;
+}
+
+/* Up to @want objects of one slab, in front of @chain. */
+static uint32_t slab_take(struct slab_heap *heap, struct slab *slab,
+			  uint32_t object_bytes, uint32_t want, void **chain)
+{
+	char *base = span_page_address(heap->span, slab->page);
+	uint32_t n = 0, listed = want < slab->nr_free ? want : slab->nr_free;
+	uint16_t carved;
+	void *object;
+
+	for (; n < listed; n++) {
+		object = slab->free;
+		slab->free = *(void **)object;
+		*chain = link_object(object, *chain);
+	}
+	slab->nr_free = (uint16_t)(slab->nr_free - listed);
+	for (carved = load_relaxed(&slab->nr_carved);
+	     n < want && carved < slab->nr_objects; n++) {
+		object = base + (size_t)carved++ * object_bytes;
+		*chain = link_object(object, *chain);
+	}
+	store_relaxed(&slab->nr_carved, carved);
+	return n;
+}
+
+/* The depot */
+
+/* The newest chain, if it is no longer than @most.  Lock held. */
+static uint32_t depot_take(struct slab_bin *bin, uint32_t object_bytes,
+			   uint32_t most, void **head)
+{
+	struct slab_chain *c;
+
+	lock_assert_held(&bin->lock);
+	if (!bin->nr_chains || bin->chain[bin->nr_chains - 1].count > most)
+		return 0;
+	c = &bin->chain[--bin->nr_chains];
+	bin->depot_bytes -= (uint64_t)c->count * object_bytes;
+	*head = c->head;
+	return c->count;
+}
+
+static bool depot_put(struct slab_heap *heap, unsigned class, void *head,
+		      uint32_t count)
+{
+	struct slab_bin *bin = &heap->bin[class];
+	uint64_t bytes = (uint64_t)count * slab_class[class].bytes;
+	struct zone *zone = heap->reg->zone;
+	bool fits;
+
+	if (zone_free_pages(zone) <= load_relaxed(&zone->high_pages))
+		return false;
+	lock_acquire(&bin->lock);
+	fits = bin->nr_chains < SLAB_DEPOT_CHAINS &&
+	       bin->depot_bytes + bytes <= heap->depot_bytes;
+	if (fits) {
+		bin->chain[bin->nr_chains].head = head;
+		bin->chain[bin->nr_chains++].count = count;
+		bin->depot_bytes += bytes;
+	}
+	lock_release(&bin->lock);
+	return fits;
+}
+
+/* Taking from the depot, or else from slabs */
+
+/* Into an empty magazine: a chain of the depot of up to @most objects, or else
+ * @want, which is no more, from slabs.  Returns how many. */
+static uint32_t bin_take(struct slab_heap *heap, unsigned class, uint32_t want,
+			 uint32_t most, void **chain)
+{
+	struct slab_bin *bin = &heap->bin[class];
+	uint32_t n;
+
+	lock_acquire(&bin->lock);
+	n = depot_take(bin, slab_class[class].bytes, most, chain);
+	bin->nr_out -= n;	/* was counted when it left its slab */
+	/* Each round takes an object at least. */
+	while (n < want && bin->partial != SLAB_NONE) {
+		uint32_t number = bin->partial;
+		struct slab *slab = slab_at(heap->span, number);
+
+		n += slab_take(heap, slab, slab_class[class].bytes, want - n,
+			       chain);
+		if (!has_to_give(slab))
+			partial_del(heap, bin, number);
+	}
+	bin->nr_out += n;
+	lock_release(&bin->lock);
+	return n;
+}
+
+/* Making and ending slabs */
+
+static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
+			const struct slab_class *sc, unsigned flags,
+			uint64_t *nr_pages, struct page_result *result)
+{
+	struct page_request req = {
+		.nr_pages = sc->nr_pages,
+		.align_pages = 1,
+		.flags = flags,
+	};
+	void *run = alloc_pages(heap->reg, pcp, &req, result);
+
+	/* Near the limit one object is better than none. */
+	if (!run && result->why == FAILURE_LIMIT) {
+		req.nr_pages = bytes_to_pages_up(sc->bytes);
+		run = alloc_pages(heap->reg, pcp, &req, result);
+	}
+	*nr_pages = req.nr_pages;
+	return run;
+}
+
+static bool slab_new(struct slab_heap *heap, struct pcp *pcp, unsigned class,
+		     unsigned flags, struct page_result *result)
+{
+	const struct slab_class *sc = &slab_class[class];
+	struct zone *zone = heap->reg->zone;
+	uint64_t nr_pages;
+	void *run = slab_pages(heap, pcp, sc, flags, &nr_pages, result);
+	uint64_t page;
+	struct slab *slab;
+	uint32_t number, word;
+
+	if (!run)
+		return false;
+	page = span_page_of(heap->span, run);
+	word = load_relaxed(&heap->span->map[page]);
+	nr_pages = run_word_pages(word);
+	if (!number_take(heap, &number, &result->why)) {
+		page_free(heap->reg, pcp, page, word);
+		return false;
+	}
+	slab = slab_at(heap->span, number);
+	*slab = (struct slab){
+		.page = (uint32_t)page,
+		.nr_pages = (uint16_t)nr_pages,
+		.nr_objects = (uint16_t)(pages_to_bytes(nr_pages) / sc->bytes),
+		.magic = sc->magic,
+	};
+	word = slab_word(class, number);
+	lock_acquire(&zone->lock);
+	zone_set_map(zone, page, nr_pages, word, word);
+	zone_unlock(zone);
+
+	lock_acquire(&heap->bin[class].lock);
+	partial_add(heap, &heap->bin[class], number);
+	heap->bin[class].nr_slabs++;
+	heap->bin[class].nr_pages += nr_pages;
+	lock_release(&heap->bin[class].lock);
+	if (pcp)
+		pcp_count(pcp, EVENT_SLAB_NEW, 1);
+	return true;
+}
+
+/* The slab is in no list, and nothing in it is live. */
+static void slab_end(struct slab_heap *heap, struct pcp *pcp, uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+	struct zone *zone = heap->reg->zone;
+	uint64_t page = slab->page;
+	uint32_t word = run_word(slab->nr_pages);
+
+	lock_acquire(&zone->lock);
+	zone_set_map(zone, page, slab->nr_pages, word, 0);
+	zone_unlock(zone);
+	number_give(heap, number);
+	page_free(heap->reg, pcp, page, word);
+	if (pcp)
+		pcp_count(pcp, EVENT_SLAB_FREED, 1);
+}
+
+/* Giving objects back */
+
+static uint32_t slab_word_of(struct slab_heap *heap, const void *object)
+{
+	if (!span_contains(heap->span, object))
+		return 0;
+	return load_relaxed(&heap->span->map[span_page_of(heap->span,
+							   object)]);
+}
+
+/* One object; the slab's number if it has no live ones left. */
+static uint32_t bin_give_one(struct slab_heap *heap, struct slab_bin *bin,
+			     void *object, uint32_t word)
+{
+	uint32_t number = slab_word_number(word);
+	struct slab *slab = slab_at(heap->span, number);
+	uint32_t offset = (uint32_t)((char *)object - (char *)
+				     span_page_address(heap->span, slab->page));
+
+	/* A pointer that was never handed out. */
+	BUG_ON(!slab_starts_at(slab, offset));
+	if (!has_to_give(slab))
+		partial_add(heap, bin, number);
+	slab->free = link_object(object, slab->free);
+	bin->nr_out--;
+	if (++slab->nr_free < load_relaxed(&slab->nr_carved))
+		return SLAB_NONE;
+	BUG_ON(slab->nr_free > load_relaxed(&slab->nr_carved));
+	partial_del(heap, bin, number);
+	bin->nr_slabs--;
+	bin->nr_pages -= slab->nr_pages;
+	return number;
+}
+
+/*
+ * Up to SLAB_GIVE_MAX objects of @chain in one hold; slabs that became empty
+ * are ended after it.  Returns what is left of the chain.
+ */
+static void *bin_give(struct slab_heap *heap, struct pcp *pcp, unsigned class,
+		      void *chain)
+{
+	struct slab_bin *bin = &heap->bin[class];
+	uint32_t ended = SLAB_NONE, number;
+
+	lock_acquire(&bin->lock);
+	for (unsigned i = 0; chain && i < SLAB_GIVE_MAX; i++) {
+		void *object = chain;
+		uint32_t word = slab_word_of(heap, object);
+
+		/* The link was written to after the object was freed. */
+		BUG_ON(!(word & MAP_SLAB) || slab_word_class(word) != class);
+		chain = *(void **)object;
+		number = bin_give_one(heap, bin, object, word);
+		if (number != SLAB_NONE) {
+			slab_at(heap->span, number)->next = ended;
+			ended = number;
+		}
+	}
+	lock_release(&bin->lock);
+	while (ended != SLAB_NONE) {
+		number = ended;
+		ended = slab_at(heap->span, number)->next;
+		slab_end(heap, pcp, number);
+	}
+	return chain;
+}
+
+/* After a fork: as much of a dead thread's magazine as is certain. */
+static void trim_orphan(struct slab_heap *heap, struct pcp *pcp,
+			unsigned class)
+{
+	void **link = &pcp->small_head[class];
+	struct magazine *m = &pcp->small[class];
+	void *front = pcp->front[class];
+	int32_t n = 0;
+
+	if (front && (!span_contains(heap->span, front) ||
+		      *slab_mark_of(front) != slab_mark(front)))
+		pcp->front[class] = NULL;
+	while (*link && n < m->max) {
+		void *object = *link;
+		uint32_t word = slab_word_of(heap, object);
+
+		if (!(word & MAP_SLAB) || slab_word_class(word) != class ||
+		    *slab_mark_of(object) != slab_mark(object))
+			break;
+		link = (void **)object;
+		n++;
+	}
+	*link = NULL;
+	m->room = m->max - n;
+}
+
+/* Cuts all but the @keep newest objects off a magazine. */
+static void *magazine_cut(struct pcp *pcp, unsigned class, uint32_t keep)
+{
+	struct magazine *m = &pcp->small[class];
+	void **link = &pcp->small_head[class], *chain;
+
+	for (uint32_t i = 0; i < keep; i++)
+		link = (void **)*link;
+	chain = *link;
+	*link = NULL;
+	m->room = m->max - (int32_t)keep;
+	return chain;
+}
+
+static void give_chain(struct slab_heap *heap, struct pcp *pcp, unsigned class,
+		       void *chain)
+{
+	/* Each round gives SLAB_GIVE_MAX objects back, or the rest. */
+	while (chain)
+		chain = bin_give(heap, pcp, class, chain);
+}
+
+/* Gives all but the @keep newest objects of a magazine back. */
+static void slab_flush(struct pcp *pcp, unsigned class, uint32_t keep)
+{
+	struct slab_heap *heap = pcp->registry->heap;
+	void *chain;
+
+	if (unlikely(pcp->orphan))
+		trim_orphan(heap, pcp, class);
+	if (!keep && pcp->front[class]) {
+		chain = link_object(pcp->front[class], NULL);
+		pcp->front[class] = NULL;
+		bin_give(heap, pcp, class, chain);
+	}
+	if (magazine_count(&pcp->small[class]) > keep)
+		give_chain(heap, pcp, class, magazine_cut(pcp, class, keep));
+}
+
+void slab_drain(struct slab_heap *heap, struct pcp *pcp)
+{
+	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
+		struct slab_bin *bin = &heap->bin[i];
+
+		/* As many rounds as a depot has chains. */
+		for (unsigned k = 0; k < SLAB_DEPOT_CHAINS; k++) {
+			void *chain = NULL;
+
+			lock_acquire(&bin->lock);
+			depot_take(bin, slab_class[i].bytes, UINT32_MAX,
+				   &chain);
+			lock_release(&bin->lock);
+			if (!chain)
+				break;
+			give_chain(heap, pcp, i, chain);
+		}
+	}
+}
+
+static void drain_small(struct pcp_registry *reg, struct pcp *pcp)
+{
+	slab_drain(reg->heap, pcp);
+}
+
+/* What the magazines ask for */
+
+static void *slab_refill(struct slab_heap *heap, struct pcp *pcp,
+			 unsigned class, unsigned flags,
+			 struct page_result *result)
+{
+	const struct slab_class *sc = &slab_class[class];
+	struct magazine *m = &pcp->small[class];
+	uint32_t most, got;
+	void *object;
+
+	pcp_grow_magazine(pcp, class, sc->batch, sc->cap, sc->bytes);
+	for (unsigned i = 0; i < SLAB_MAX_ROBBED; i++) {
+		/* Making a slab at the limit empties the cache and its max. */
+		most = m->max ? (uint32_t)m->max : 1;
+		got = bin_take(heap, class, most < sc->batch ? most : sc->batch,
+			       most, &pcp->small_head[class]);
+		m->room = m->max - (int32_t)got;
+		if (got) {
+			object = slab_pop(pcp, class);
+			/* Without a share nothing may stay in front either. */
+			if (!m->max)
+				pcp->last = NULL;
+			return object;
+		}
+		if (!slab_new(heap, pcp, class, flags, result))
+			break;
+	}
+	return NULL;
+}
+
+static void *slab_alloc_direct(struct slab_heap *heap, unsigned class,
+			       unsigned flags, struct page_result *result)
+{
+	void *object = NULL;
+
+	for (unsigned i = 0; i < SLAB_MAX_ROBBED; i++) {
+		if (bin_take(heap, class, 1, 1, &object)) {
+			*slab_mark_of(object) = 0;
+			return object;
+		}
+		if (!slab_new(heap, NULL, class, flags, result))
+			break;
+	}
+	return NULL;
+}
+
+void *slab_alloc_slow(struct slab_heap *heap, struct pcp *pcp, unsigned class,
+		      unsigned flags, struct page_result *result)
+{
+	result->why = FAILURE_LIMIT;
+	return pcp ? slab_refill(heap, pcp, class, flags, result) :
+		     slab_alloc_direct(heap, class, flags, result);
+}
+
+void slab_overflow(struct slab_heap *heap, struct pcp *pcp, unsigned class)
+{
+	const struct slab_class *sc = &slab_class[class];
+	struct magazine *m = &pcp->small[class];
+	uint32_t keep, n;
+	void *chain;
+
+	if (pcp_grow_magazine(pcp, class, sc->batch, sc->cap, sc->bytes) &&
+	    m->room >= 0)
+		return;
+	keep = (uint32_t)m->max / 2;
+	n = magazine_count(m) - keep;
+	chain = magazine_cut(pcp, class, keep);
+	if (!depot_put(heap, class, chain, n))
+		give_chain(heap, pcp, class, chain);
+}
+
+void slab_free_direct(struct slab_heap *heap, struct pcp *pcp, void *object,
+		      uint32_t word)
+{
+	*(void **)object = NULL;
+	bin_give(heap, pcp, slab_word_class(word), object);
+}
+
+/* Bring-up */
+
+void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
+		    uint32_t paid_numbers)
+{
+	slab_classes_init();
+	heap->reg = reg;
+	heap->span = reg->zone->span;
+	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
+		lock_init(&heap->bin[i].lock, LOCK_RANK_SLAB);
+		heap->bin[i].partial = SLAB_NONE;
+		heap->bin[i].nr_slabs = 0;
+		heap->bin[i].nr_chains = 0;
+		heap->bin[i].depot_bytes = 0;
+	}
+	lock_init(&heap->lock, LOCK_RANK_LEAF);
+	heap->free_number = SLAB_NONE;
+	heap->nr_numbers = 0;
+	heap->paid_numbers = paid_numbers;
+	reg->heap = heap;
+	reg->flush_small = slab_flush;
+	reg->drain_small = drain_small;
+	heap->depot_bytes = min_u64(SLAB_DEPOT_BYTES, pages_to_bytes(
+			load_relaxed(&reg->zone->managed_pages)) /
+			SLAB_DEPOT_SHARE);
+}
+
+int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages)
+{
+	int64_t n = 0;
+
+	*slab_pages = 0;
+	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
+		struct slab_bin *bin = &heap->bin[i];
+
+		lock_acquire(&bin->lock);
+		n += bin->nr_out;
+		for (unsigned k = 0; k < bin->nr_chains; k++)
+			n -= bin->chain[k].count;
+		*slab_pages += bin->nr_pages;
+		lock_release(&bin->lock);
+	}
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = heap->reg->head; pcp; pcp = pcp->next)
+		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
+			n -= magazine_count(&pcp->small[i]) +
+			     (pcp->front[i] != NULL);
+	lock_release(&pcp_registry_lock);
+	return n;
+}
+
+uint64_t slab_depot_bytes(struct slab_heap *heap)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
+		lock_acquire(&heap->bin[i].lock);
+		bytes += heap->bin[i].depot_bytes;
+		lock_release(&heap->bin[i].lock);
+	}
+	return bytes;
+}
+
+/* Checks */
+
+static int verify_slab(struct slab_heap *heap, unsigned class,
+		       uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+	uint32_t n = 0, word = slab_word(class, number);
+
+	for (void *o = slab->free; o && n <= slab->nr_free; o = *(void **)o)
+		n++;
+	if (n != slab->nr_free)
+		return 1;
+	if (slab->nr_free > load_relaxed(&slab->nr_carved) ||
+	    load_relaxed(&slab->nr_carved) > slab->nr_objects)
+		return 2;
+	for (unsigned i = 0; i < slab->nr_pages; i++)
+		if (load_relaxed(&heap->span->map[slab->page + i]) != word)
+			return 4;
+	return 0;
+}
+
+static int verify_bin(struct slab_heap *heap, unsigned class)
+{
+	struct slab_bin *bin = &heap->bin[class];
+	uint32_t nr = bin->partial, n = 0;
+
+	for (; nr != SLAB_NONE && n <= bin->nr_slabs; n++) {
+		struct slab *slab = slab_at(heap->span, nr);
+		int err = verify_slab(heap, class, nr);
+
+		if (err)
+			return err;
+		if (!has_to_give(slab))
+			return 3;
+		nr = slab->next;
+	}
+	return n > bin->nr_slabs ? 3 : 0;
+}
+
+int slab_verify(struct slab_heap *heap)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < SLAB_NR_CLASSES && !err; i++) {
+		lock_acquire(&heap->bin[i].lock);
+		err = verify_bin(heap, i);
+		lock_release(&heap->bin[i].lock);
+	}
+	return err;
+}

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT */
+/* zone.c - see zone.h. */
+#include "zone.h"
+
+#include "base/bug.h"
+#include "zone_place.h"
+
+static_assert(sizeof(struct pageblock) == SPAN_BLOCK_ENTRY_BYTES,
+	      "span.c lays out the tables");
+static_assert(PAGEBLOCK_PAGES == SPAN_BLOCK_PAGES, "one block, one size");
+
+/* What is purged at the least when anything is: madvise has a fixed cost. */
+#define ZONE_PURGE_MIN_PAGES	64
+
+/* Runs */
+
+static bool fits(struct zone *zone, uint64_t nr_pages, uint64_t floor_pages)
+{
+	uint64_t free = zone_free_pages(zone);
+
+	return free >= floor_pages && free - floor_pages >= nr_pages;
+}
+
+static void count_used(struct zone *zone, uint64_t nr_pages)
+{
+	uint64_t used = load_relaxed(&zone->used_pages) + nr_pages;
+
+	store_relaxed(&zone->used_pages, used);
+	if (used > zone->peak_used_pages)
+		zone->peak_used_pages = used;
+}
+
+static void uncount_used(struct zone *zone, uint64_t nr_pages)
+{
+	uint64_t used = load_relaxed(&zone->used_pages);
+
+	BUG_ON(used < nr_pages);
+	store_relaxed(&zone->used_pages, used - nr_pages);
+}
+
+static void set_map(struct zone *zone, uint64_t page, uint32_t word)
+{
+	store_relaxed(&zone->span->map[page], word);
+}
+
+int zone_claim(struct zone *zone, const struct zone_request *req,
+	       struct zone_run *run, uint32_t *wanted_blocks)
+{
+	uint64_t page, more = req->nr_pages - req->moved_pages;
+
+	lock_assert_held(&zone->lock);
+	VM_BUG_ON(!run_length_is_valid(req->nr_pages));
+	VM_BUG_ON(req->moved_pages > req->nr_pages);
+	*wanted_blocks = 0;
+	if (!fits(zone, more, req->floor_pages))
+		return ZONE_BELOW_FLOOR;
+	page = place_find(zone, req, wanted_blocks);
+	if (page == PLACE_NONE)
+		return *wanted_blocks ? ZONE_WANTS_COMMIT : ZONE_NO_PLACE;
+
+	run->page = page;
+	run->nr_pages = req->nr_pages;
+	run->moved_pages = req->moved_pages;
+	run->credit_pages = 0;
+	run->fresh_pages = place_claim(zone, page, req->nr_pages);
+	set_map(zone, page,
+		run_word(req->nr_pages) | req->map_flags);
+	zone->moving_pages += req->moved_pages;
+	zone->making_pages += run->fresh_pages;
+	count_used(zone, more);
+	return 0;
+}
+
+/* Moved memory needs no further room. */
+static uint64_t room_wanted(const struct zone_run *run)
+{
+	return run->fresh_pages > run->moved_pages ?
+	       run->fresh_pages - run->moved_pages : 0;
+}
+
+static void promise(struct zone *zone, struct zone_run *run)
+{
+	uint64_t taken = zone->backed_pages + zone->promised_pages +
+			 zone->held_pages;
+	uint64_t room = load_relaxed(&zone->managed_pages);
+	uint64_t grant;
+
+	room = room > taken ? room - taken : 0;
+	grant = min_u64(room_wanted(run) - run->credit_pages, room);
+	run->credit_pages += grant;
+	zone->promised_pages += grant;
+}
+
+bool zone_back(struct zone *zone, struct zone_run *run)
+{
+	lock_assert_held(&zone->lock);
+	promise(zone, run);
+	if (run->credit_pages < room_wanted(run))
+		return false;
+	if (run->moved_pages)
+		return true;	/* zone_finish_move() does the rest */
+	place_back(zone, run->page, run->nr_pages);
+	zone->promised_pages -= run->credit_pages;
+	zone->making_pages -= run->fresh_pages;
+	zone->backed_pages += run->fresh_pages;
+	return true;
+}
+
+uint64_t zone_make_room(struct zone *zone, struct zone_run *run,
+			struct zone_purge *purge)
+{
+	uint64_t need = room_wanted(run) - run->credit_pages, credit;
+
+	/* What is taken beyond the need is nobody's before it is purged. */
+	credit = min_u64(need, zone_isolate_spare(zone, need, purge));
+	run->credit_pages += credit;
+	zone->promised_pages += credit;
+	zone->held_pages -= credit;
+	purge->held_pages -= credit;
+	return purge->nr_pages;
+}
+
+void zone_renounce(struct zone *zone, struct zone_run *run, uint64_t nr_pages)
+{
+	uint64_t back = min_u64(nr_pages, run->credit_pages);
+
+	run->credit_pages -= back;
+	zone->promised_pages -= back;
+}
+
+void zone_finish_move(struct zone *zone, const struct zone_run *run,
+		      uint64_t old_page)
+{
+	lock_assert_held(&zone->lock);
+	place_back(zone, run->page, run->nr_pages);
+	zone->promised_pages -= run->credit_pages;
+	zone->making_pages -= run->fresh_pages;
+	zone->moving_pages -= run->moved_pages;
+	set_map(zone, old_page, 0);
+	place_release(zone, old_page, run->moved_pages, false);
+	zone->backed_pages = zone->backed_pages + run->fresh_pages -
+			     run->moved_pages;
+}
+
+void zone_unclaim(struct zone *zone, const struct zone_run *run)
+{
+	lock_assert_held(&zone->lock);
+	zone->promised_pages -= run->credit_pages;
+	zone->making_pages -= run->fresh_pages;
+	zone->moving_pages -= run->moved_pages;
+	if (run->nr_pages) {
+		set_map(zone, run->page, 0);
+		place_release(zone, run->page, run->nr_pages, true);
+		uncount_used(zone, run->nr_pages - run->moved_pages);
+	} else {
+		zone->charged_pages -= run->fresh_pages;
+		uncount_used(zone, run->fresh_pages);
+	}
+}
+
+void zone_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		  bool backed)
+{
+	lock_assert_held(&zone->lock);
+	set_map(zone, page, 0);
+	place_release(zone, page, nr_pages, backed);
+	uncount_used(zone, nr_pages);
+	if (!backed)
+		zone->backed_pages -= nr_pages;
+}
+
+bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		 uint64_t more_pages, uint64_t floor_pages,
+		 struct zone_run *run)
+{
+	uint64_t end = page + nr_pages + more_pages;
+	uint32_t moved = load_relaxed(&zone->span->map[page]) & MAP_MOVED;
+	lock_assert_held(&zone->lock);
+	if (end > (uint64_t)zone->frontier_block << PAGEBLOCK_SHIFT ||
+	    !run_length_is_valid(nr_pages + more_pages) ||
+	    !fits(zone, more_pages, floor_pages) ||
+	    !place_is_free(zone, page + nr_pages, more_pages))
+		return false;
+	*run = (struct zone_run){
+		.page = page + nr_pages,
+		.nr_pages = more_pages,
+	};
+	run->fresh_pages = place_claim(zone, run->page, more_pages);
+	zone->making_pages += run->fresh_pages;
+	count_used(zone, more_pages);
+	set_map(zone, page, run_word(nr_pages + more_pages) | moved);
+	return true;
+}
+
+void zone_shrink(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		 uint64_t keep_pages)
+{
+	uint32_t moved = load_relaxed(&zone->span->map[page]) & MAP_MOVED;
+
+	lock_assert_held(&zone->lock);
+	VM_BUG_ON(keep_pages == 0 || keep_pages >= nr_pages);
+	set_map(zone, page, run_word(keep_pages) | moved);
+	place_release(zone, page + keep_pages, nr_pages - keep_pages, true);
+	uncount_used(zone, nr_pages - keep_pages);
+}
+
+void zone_set_map(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		  uint32_t first_word, uint32_t other_words)
+{
+	lock_assert_held(&zone->lock);
+	set_map(zone, page, first_word);
+	for (uint64_t i = 1; i < nr_pages; i++)
+		set_map(zone, page + i, other_words);
+}
+
+bool zone_charge(struct zone *zone, uint64_t nr_pages, uint64_t floor_pages,
+		 struct zone_run *run)
+{
+	lock_assert_held(&zone->lock);
+	if (!fits(zone, nr_pages, floor_pages))
+		return false;
+	*run = (struct zone_run){ .fresh_pages = nr_pages };
+	zone->charged_pages += nr_pages;
+	zone->making_pages += nr_pages;
+	count_used(zone, nr_pages);
+	return true;
+}
+
+void zone_uncharge(struct zone *zone, uint64_t nr_pages)
+{
+	lock_assert_held(&zone->lock);
+	BUG_ON(zone->charged_pages < nr_pages);
+	zone->charged_pages -= nr_pages;
+	zone->backed_pages -= nr_pages;
+	uncount_used(zone, nr_pages);
+}
+
+/* Purging */
+
+/* Takes spare runs of one block; isolated pages are marked used, so that
+ * nobody claims them. */
+static void isolate_in_block(struct zone *zone, uint32_t nr, uint64_t want,
+			     struct zone_purge *purge)
+{
+	struct pageblock *b = block_at(zone, nr);
+	unsigned pos = 0, len;
+
+	while (purge->nr_pages < want &&
+	       purge->nr_ranges < ZONE_PURGE_RANGES) {
+		pos = pageblock_find_spare(b, pos, &len);
+		if (pos == PAGEBLOCK_NOT_FOUND)
+			break;
+		len = (unsigned)min_u64(len, want - purge->nr_pages);
+		pageblock_claim(b, pos, len);
+		purge->range[purge->nr_ranges].page =
+			((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
+		purge->range[purge->nr_ranges++].nr_pages = len;
+		purge->nr_pages += len;
+		pos += len;
+	}
+	place_settle(zone, nr);
+}
+
+uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
+			    struct zone_purge *purge)
+{
+	uint64_t want = max_u64(want_pages, ZONE_PURGE_MIN_PAGES);
+
+	lock_assert_held(&zone->lock);
+	purge->nr_ranges = 0;
+	purge->nr_pages = 0;
+	/* Each round takes a page at least, or is the last. */
+	while (purge->nr_pages < want &&
+	       purge->nr_ranges < ZONE_PURGE_RANGES) {
+		uint32_t nr = blockmap_next(&zone->empty_backed, 0);
+
+		if (nr == BLOCKMAP_NONE)
+			nr = zone->spare_head;
+		if (nr == PAGEBLOCK_NONE)
+			break;
+		isolate_in_block(zone, nr, want, purge);
+	}
+	zone->backed_pages -= purge->nr_pages;
+	zone->isolated_pages += purge->nr_pages;
+	zone->held_pages += purge->nr_pages;
+	purge->held_pages = purge->nr_pages;
+	return purge->nr_pages;
+}
+
+/* How many pages from @page on belong to an allocation that starts there. */
+static uint64_t allocated_at(struct zone *zone, uint64_t page)
+{
+	uint32_t word = load_relaxed(&zone->span->map[page]);
+
+	if (word & MAP_SLAB)
+		return 1;	/* every page of a slab says so */
+	return word & MAP_RUN ? run_word_pages(word) : 0;
+}
+
+/*
+ * Isolated pages are those that are used and in no allocation.  Runs that were
+ * in the making stay used, without memory: their makers' requests are lost
+ * with them.
+ */
+void zone_adopt_isolated(struct zone *zone)
+{
+	uint64_t end = (uint64_t)zone->frontier_block << PAGEBLOCK_SHIFT;
+	uint64_t page = zone->isolated_pages ? 0 : end, n;
+
+	while (page < end) {
+		n = allocated_at(zone, page);
+		if (!n && !place_is_free(zone, page, 1)) {
+			place_release(zone, page, 1, true);
+			zone->isolated_pages--;
+			zone->backed_pages++;
+		}
+		page += n ? n : 1;
+	}
+	zone->held_pages = 0;
+	zone->promised_pages = 0;
+}
+
+uint64_t zone_spare_pages(struct zone *zone)
+{
+	uint64_t used, spare;
+
+	lock_acquire(&zone->lock);
+	used = load_relaxed(&zone->used_pages) - zone->making_pages;
+	spare = zone->backed_pages > used ? zone->backed_pages - used : 0;
+	zone_unlock(zone);
+	return spare;
+}
+
+void zone_putback(struct zone *zone, const struct zone_purge *purge,
+		  bool purged)
+{
+	lock_assert_held(&zone->lock);
+	for (unsigned i = 0; i < purge->nr_ranges; i++) {
+		uint64_t page = purge->range[i].page;
+
+		place_release(zone, page, purge->range[i].nr_pages, !purged);
+		if (!purged)
+			place_refuse(zone, page);
+	}
+	zone->isolated_pages -= purge->nr_pages;
+	zone->held_pages -= purge->held_pages;
+	if (purged)
+		zone->purged_pages += purge->nr_pages;
+	else
+		zone->backed_pages += purge->nr_pages;
+}
+
+/* Bring-up and checks */
+
+void zone_init(struct zone *zone, struct span *span, uint64_t managed_pages)
+{
+	uint32_t nr = (uint32_t)round_up_pow2(span->nr_blocks, 4096);
+	char *maps = span->blockmaps;
+
+	zone->span = span;
+	zone->end_block = span->nr_blocks;
+	lock_init(&zone->lock, LOCK_RANK_ZONE);
+	store_relaxed(&zone->managed_pages, managed_pages);
+	store_relaxed(&zone->used_pages, 0);
+	for (unsigned i = 0; i < ZONE_NR_LISTS; i++)
+		zone->lists[i] = PAGEBLOCK_NONE;
+	zone->spare_head = PAGEBLOCK_NONE;
+	blockmap_init(&zone->empty, nr, maps);
+	blockmap_init(&zone->empty_backed, nr, maps + blockmap_bytes(nr));
+	zone_set_watermarks(zone, 0, ZONE_DEFAULT_SCALE);
+}
+
+struct zone_sums {
+	uint64_t	used, used_or_backed;
+};
+
+static int verify_blocks(struct zone *zone, struct zone_sums *sums)
+{
+	for (uint32_t nr = 0; nr < zone->frontier_block; nr++) {
+		const struct pageblock *b = block_at(zone, nr);
+		int err = place_verify(zone, nr);
+
+		if (err)
+			return err;
+		sums->used += b->nr_used;
+		sums->used_or_backed += (uint64_t)b->nr_used + b->nr_spare;
+	}
+	return 0;
+}
+
+static int verify_marks(struct zone *zone)
+{
+	uint64_t min = load_relaxed(&zone->min_pages);
+	uint64_t low = load_relaxed(&zone->low_pages);
+	uint64_t high = load_relaxed(&zone->high_pages);
+
+	return min <= low && low <= high &&
+	       high <= load_relaxed(&zone->managed_pages) ? 0 : 8;
+}
+
+int zone_verify(struct zone *zone)
+{
+	uint64_t used = load_relaxed(&zone->used_pages);
+	uint64_t managed = load_relaxed(&zone->managed_pages);
+	struct zone_sums sums = { 0, 0 };
+	int err = verify_blocks(zone, &sums);
+
+	if (err)
+		return err;
+	if (used + zone->isolated_pages + zone->moving_pages !=
+	    sums.used + zone->charged_pages)
+		return 1;
+	if (zone->backed_pages + zone->isolated_pages + zone->making_pages !=
+	    sums.used_or_backed + zone->charged_pages)
+		return 2;
+	if (used > managed)
+		return 3;
+	if (zone->backed_pages + zone->promised_pages + zone->held_pages >
+	    managed)
+		return 4;
+	if (zone->promised_pages > zone->making_pages)
+		return 5;
+	return verify_marks(zone);
+}

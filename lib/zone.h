@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zone.h - the pages of one node, and the part of the limit they may use
+ * (layer 4).
+ *
+ * The limit is a number, not a place.  A run is first granted by number (used
+ * pages stay below managed, less the caller's floor) and then placed where it
+ * fits; the span is so large that a place is always found.  Memory behind the
+ * pages is counted separately: where a run needs more of it than the limit
+ * leaves, the same amount of free backed pages ("spare") is purged first.
+ * They exist, because used < managed.
+ *
+ * Blocks that are partly used stand in lists by the power of two of their
+ * longest free run; an allocation takes the list that just fits, so that
+ * blocks empty out completely.  Blocks that are entirely free stand in a
+ * blockmap, and those of them with memory in a second one.
+ *
+ *	  lists[0..8]                empty, empty_backed      frontier
+ *	[512 .. partly used .. ] ... [ entirely free ] ... | never used
+ *
+ * At every release of the lock, with sums over all blocks:
+ * I1: used + isolated + moving == sum(popcount(used)) + charged
+ * I2: backed + isolated + making == sum(popcount(used | backed)) + charged
+ * I3: used <= managed
+ * I4: backed + promised + held <= managed
+ * I5: promised <= making
+ * I6: a block is in exactly one of: a list (by longest_bound), the empty map,
+ *     neither (full)
+ * I7: a block is on the spare list iff it is partly used and has spare pages
+ *     that the kernel did not refuse to take
+ * I8: min <= low <= high <= managed
+ */
+#ifndef PP_ZONE_H
+#define PP_ZONE_H
+
+#include <stdbool.h>
+
+#include "base/bug.h"
+#include "base/lock.h"
+#include "blockmap.h"
+#include "pageblock.h"
+#include "runs.h"
+#include "span.h"
+
+#define ZONE_NR_LISTS		(PAGEBLOCK_SHIFT + 1)
+/* The gap between watermarks, in 1/10000 of managed. */
+#define ZONE_DEFAULT_SCALE	10
+/* Ranges that one round of purging takes out of the zone. */
+#define ZONE_PURGE_RANGES	32
+
+struct zone {
+	/* const after zone_init() */
+	struct span	*span;
+	uint32_t	end_block;
+
+	/* lock to write; any thread reads, a stale value is harmless */
+	_Atomic uint64_t managed_pages;
+	_Atomic uint64_t min_pages, low_pages, high_pages;
+	_Atomic uint64_t used_pages;
+
+	/* lock */
+	struct lock	lock PP_ALIGNED(PP_CACHELINE_BYTES);
+	uint64_t	backed_pages;	/* may hold memory */
+	uint64_t	promised_pages;	/* will be backed: room is kept */
+	uint64_t	making_pages;	/* used, not backed yet */
+	uint64_t	isolated_pages;	/* being purged */
+	uint64_t	held_pages;	/* of those, in no run's credit */
+	uint64_t	moving_pages;	/* in two runs, to be in one */
+	uint32_t	nr_moved_runs;	/* see page_move() */
+	uint64_t	charged_pages;	/* in used, but in no block */
+	uint64_t	peak_used_pages;
+	uint64_t	purged_pages;	/* events, in pages */
+	uint64_t	nr_unlocks;	/* in full debug builds */
+	uint32_t	frontier_block;	/* blocks below have been used */
+	uint32_t	tables_blocks;	/* whose tables are paid for */
+	uint32_t	spare_head;
+	uint32_t	lists[ZONE_NR_LISTS];
+	struct blockmap	empty, empty_backed;
+};
+
+struct zone_request {
+	uint64_t	nr_pages;
+	uint64_t	align_pages;	/* a power of two */
+	uint64_t	floor_pages;	/* what must stay free */
+	uint64_t	moved_pages;	/* that a run to be moved brings */
+	uint32_t	map_flags;	/* MAP_CACHED, MAP_MOVED */
+	bool		only_backed;	/* no page without memory */
+	bool		may_grow;	/* leave room behind it */
+	bool		no_commit;	/* look everywhere in what there is */
+};
+
+/* A run in the making: what zone_claim() found, before it is backed. */
+struct zone_run {
+	uint64_t	page;
+	uint64_t	nr_pages;
+	uint64_t	fresh_pages;	/* of them not backed */
+	uint64_t	credit_pages;	/* of those with room kept */
+	uint64_t	moved_pages;	/* of those that come from elsewhere */
+};
+
+/* Free backed pages taken out of the zone to be purged outside its lock. */
+struct zone_purge {
+	unsigned	nr_ranges;
+	uint64_t	nr_pages;
+	uint64_t	held_pages;	/* not yet room for anybody */
+	struct {
+		uint64_t	page;
+		uint64_t	nr_pages;
+	} range[ZONE_PURGE_RANGES];
+};
+
+/* Why a claim failed.  Below zero, so that they fit where -errno does. */
+enum zone_refusal {
+	ZONE_BELOW_FLOOR = -1,	/* the limit */
+	ZONE_NO_PLACE = -2,	/* no run of addresses is that long */
+	ZONE_WANTS_COMMIT = -3,	/* span_commit_blocks(wanted), then again */
+};
+
+/**
+ * zone_init() - a zone over all of a span.
+ * @managed_pages: the limit, less what the tables take.
+ *
+ * The watermarks are computed by zone_set_watermarks() with the defaults.
+ */
+void zone_init(struct zone *zone, struct span *span, uint64_t managed_pages);
+
+/**
+ * zone_set_watermarks() - min, low and high for the pages managed.
+ * @min_free_bytes: sets min; 0: by the formula.
+ * @scale: the gap between marks in 1/10000 of managed, 1..3000.
+ *
+ * Source: Linux mm/page_alloc.c; formulas and vectors in doc/tuning.md.
+ */
+void zone_set_watermarks(struct zone *zone, uint64_t min_free_bytes,
+			 unsigned scale);
+
+/**
+ * zone_claim() - grant and place a run, with the lock held.
+ * @run: filled in on success.  Unless run->fresh_pages is 0 the caller must
+ *       call zone_back() before anyone touches the run.
+ * @wanted_blocks: set with ZONE_WANTS_COMMIT.
+ *
+ * The run's first page is a run in the map from then on.
+ *
+ * Return: 0 or an enum zone_refusal; nothing changed on refusal.
+ */
+int zone_claim(struct zone *zone, const struct zone_request *req,
+	       struct zone_run *run, uint32_t *wanted_blocks);
+
+/*
+ * Keeps what room there is for the run's fresh pages, and marks it backed if
+ * that is enough.  Lock held.
+ */
+bool zone_back(struct zone *zone, struct zone_run *run);
+
+/*
+ * Takes as many spare pages out of the zone as zone_back() found missing, or
+ * as fit into @purge, and keeps the room that this makes for the run.  Returns
+ * their number.  Lock held.
+ */
+uint64_t zone_make_room(struct zone *zone, struct zone_run *run,
+			struct zone_purge *purge);
+
+/* The opposite of the promise that zone_make_room() made for @nr_pages, which
+ * could not be purged.  Lock held, since they were put back. */
+void zone_renounce(struct zone *zone, struct zone_run *run, uint64_t nr_pages);
+
+/* Puts purged (or not) ranges back as free pages.  Lock held. */
+void zone_putback(struct zone *zone, const struct zone_purge *purge,
+		  bool purged);
+
+/* Takes at least @want_pages of spare pages out, or what there is and fits
+ * into @purge; returns how many.  Lock held. */
+uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
+			    struct zone_purge *purge);
+
+/* Gives up a run in the making whose pages could not be backed. */
+void zone_unclaim(struct zone *zone, const struct zone_run *run);
+
+/**
+ * zone_release() - take a run back.  Lock held.
+ * @backed: false if its memory has been given back already.
+ */
+void zone_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		  bool backed);
+
+/**
+ * zone_extend() - claim the @more_pages pages after a run, with the lock held.
+ *
+ * Changes the run's length in the map.  @run describes the added pages, for
+ * zone_back().  Return: false if they are not all free, or the floor forbids
+ * it.
+ */
+bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		 uint64_t more_pages, uint64_t floor_pages,
+		 struct zone_run *run);
+
+/* Gives back all but the first @keep_pages of a run.  Lock held. */
+void zone_shrink(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		 uint64_t keep_pages);
+
+/*
+ * The memory of the run at @old_page is behind @run now, which was claimed
+ * with its pages as moved_pages.  Backs @run and releases the old addresses.
+ * Lock held.
+ */
+void zone_finish_move(struct zone *zone, const struct zone_run *run,
+		      uint64_t old_page);
+
+/* Says in the map what the pages of a used run are.  Lock held. */
+void zone_set_map(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		  uint32_t first_word, uint32_t other_words);
+
+/* Counts pages that are in no block, such as a thread's cache, as used.  A run
+ * of no pages: zone_back() and zone_unclaim() apply.  Lock held. */
+bool zone_charge(struct zone *zone, uint64_t nr_pages, uint64_t floor_pages,
+		 struct zone_run *run);
+void zone_uncharge(struct zone *zone, uint64_t nr_pages);
+
+/* In the child of a fork: purges that other threads had under way have nobody
+ * to end them.  Their pages are free again.  Lock held. */
+void zone_adopt_isolated(struct zone *zone);
+
+/* Free pages that hold memory. */
+uint64_t zone_spare_pages(struct zone *zone);
+
+/* A racy look, good enough to choose a path by. */
+static inline uint64_t zone_free_pages(struct zone *zone)
+{
+	uint64_t managed = load_relaxed(&zone->managed_pages);
+	uint64_t used = load_relaxed(&zone->used_pages);
+
+	return used < managed ? managed - used : 0;
+}
+
+/* The number of the first invariant above that does not hold, or 0; the
+ * block's own as 100 + number.  Lock held. */
+int zone_verify(struct zone *zone);
+
+/* Every release of the lock: --enable-debug=full verifies at one in so many. */
+#define ZONE_VERIFY_EVERY	64
+
+static inline void zone_unlock(struct zone *zone)
+{
+	if (PP_DEBUG > 1 && ++zone->nr_unlocks % ZONE_VERIFY_EVERY == 0)
+		BUG_ON(zone_verify(zone));
+	lock_release(&zone->lock);
+}
+
+#endif

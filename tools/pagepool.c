@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pagepool.c - the command.
+ *
+ *	pagepool run [--limit SIZE] [--stats] [--NAME VALUE] -- COMMAND [ARG...]
+ *
+ * `run` checks the settings, puts them into the environment with the preload
+ * library, and becomes the command: the same process, so that signals, job
+ * control and the exit status are the command's own.
+ */
+#include <errno.h>
+#include <pagepool.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#define PRELOAD_NAME	"libpagepool-preload.so"
+#define PATH_BYTES	4096
+
+enum {
+	EXIT_USAGE = 64,	/* sysexits.h EX_USAGE */
+	EXIT_NO_LIBRARY = 69,	/* EX_UNAVAILABLE */
+	EXIT_NOT_EXECUTABLE = 126,	/* as the shell and env(1) have it */
+	EXIT_NOT_FOUND = 127,
+};
+
+static const char usage_text[] =
+	"usage: pagepool run [--limit SIZE] [--stats] [--NAME VALUE] "
+	"-- COMMAND [ARG...]\n"
+	"       pagepool --version | --help\n"
+	"\n"
+	"Runs COMMAND with a heap that never exceeds SIZE bytes (suffixes K, M,"
+	" G, T,\nor % of the machine's memory): at the limit malloc returns "
+	"NULL.\n"
+	"  --stats       print at its exit what the command used\n"
+	"  --NAME VALUE  any setting of pagepool(7): min-free, "
+	"watermark-scale,\n"
+	"                stats, strict, verbose\n";
+
+__attribute__((noreturn, format(printf, 2, 3)))
+static void die(int status, const char *format, ...)
+{
+	va_list args;
+
+	fputs("pagepool: run: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+/* "min-free" or "min_free" to "min_free". */
+static void setting_name(char *to, size_t size, const char *option)
+{
+	size_t i;
+
+	for (i = 0; option[i] && option[i] != '=' && i + 1 < size; i++)
+		to[i] = option[i] == '-' ? '_' : option[i];
+	to[i] = '\0';
+}
+
+static void put_setting(const char *name, const char *value)
+{
+	char variable[64] = "PAGEPOOL_";
+	size_t at = strlen(variable);
+
+	for (; *name && at + 1 < sizeof(variable); name++, at++)
+		variable[at] = *name >= 'a' && *name <= 'z' ?
+			       (char)(*name - 'a' + 'A') : *name;
+	variable[at] = '\0';
+	if (setenv(variable, value, 1))
+		die(EXIT_USAGE, "%s: %s", variable, strerror(errno));
+}
+
+static void check_setting(struct pp_config *config, const char *option,
+			  const char *name, const char *value)
+{
+	int err = pp_config_set(config, name, value);
+
+	if (err == -ENOENT)
+		die(EXIT_USAGE, "--%s: unknown setting, see pagepool(7)",
+		    option);
+	if (err == -ERANGE)
+		die(EXIT_USAGE, "--%s %s: out of range, see pagepool(7)",
+		    option, value);
+	if (err)
+		die(EXIT_USAGE, "--%s %s: not a value for it, see pagepool(7)",
+		    option, value);
+}
+
+/* Returns the number of arguments taken: 1 or 2. */
+static int take_option(struct pp_config *config, char **argv)
+{
+	const char *option = argv[0] + 2, *value = strchr(option, '=');
+	char name[64];
+
+	setting_name(name, sizeof(name), option);
+	if (strcmp(option, "stats") == 0) {
+		put_setting("stats", "exit");
+		return 1;
+	}
+	if (!value)
+		value = argv[1];
+	else
+		value++;
+	if (!value)
+		die(EXIT_USAGE, "--%s wants a value", option);
+	check_setting(config, option, name, value);
+	put_setting(name, value);
+	return value == argv[1] ? 2 : 1;
+}
+
+/* The path of this program, or "". */
+static void own_path(char *self, size_t size)
+{
+	const char *started_as = (const char *)getauxval(AT_EXECFN);
+	ssize_t len = readlink("/proc/self/exe", self, size - 1);
+
+	if (len < 0) {	/* no /proc */
+		len = started_as ? (ssize_t)strlen(started_as) : 0;
+		if ((size_t)len >= size)
+			len = 0;
+		memcpy(self, started_as, (size_t)len);
+	}
+	self[len] = '\0';
+}
+
+/* Beside the command as built, or where it is installed. */
+static void find_library(char *path, size_t size)
+{
+	static const char *const beside[] = {
+		"/../.libs/" PRELOAD_NAME, "/../lib/" PRELOAD_NAME,
+	};
+	char self[PATH_BYTES / 2], *slash;
+
+	own_path(self, sizeof(self));
+	slash = strrchr(self, '/');
+	if (slash) {
+		*slash = '\0';
+		for (size_t i = 0; i < 2; i++) {
+			snprintf(path, size, "%s%s", self, beside[i]);
+			if (access(path, R_OK) == 0)
+				return;
+		}
+	}
+	snprintf(path, size, "%s/%s", PP_LIBDIR, PRELOAD_NAME);
+	if (access(path, R_OK))
+		die(EXIT_NO_LIBRARY, "%s: %s", path, strerror(errno));
+}
+
+static void put_preload(void)
+{
+	const char *others = getenv("LD_PRELOAD");
+	char path[PATH_BYTES], *both;
+	size_t size;
+
+	find_library(path, sizeof(path));
+	if (strpbrk(path, " :"))
+		die(EXIT_NO_LIBRARY,
+		    "%s: LD_PRELOAD takes no path with a space or a colon",
+		    path);
+	if (others && *others) {
+		size = strlen(path) + strlen(others) + 2;
+		both = malloc(size);
+		if (!both)
+			die(EXIT_USAGE, "%s", strerror(ENOMEM));
+		snprintf(both, size, "%s:%s", path, others);
+		setenv("LD_PRELOAD", both, 1);
+		free(both);
+	} else {
+		setenv("LD_PRELOAD", path, 1);
+	}
+}
+
+static int run(char **argv)
+{
+	struct pp_config *config;
+	int err;
+
+	if (pp_config_create(&config))
+		die(EXIT_USAGE, "%s", strerror(ENOMEM));
+	while (*argv && strncmp(*argv, "--", 2) == 0 && (*argv)[2])
+		argv += take_option(config, argv);
+	if (*argv && strcmp(*argv, "--") == 0)
+		argv++;
+	else if (*argv && **argv == '-')
+		die(EXIT_USAGE, "%s: unknown option", *argv);
+	if (!*argv)
+		die(EXIT_USAGE, "no command given, see pagepool --help");
+	put_preload();
+	execvp(argv[0], argv);
+	err = errno;
+	fprintf(stderr, "pagepool: run: %s: %s\n", argv[0], strerror(err));
+	return err == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 2 && strcmp(argv[1], "run") == 0)
+		return run(argv + 2);
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		puts("pagepool " PACKAGE_VERSION);
+		return 0;
+	}
+	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+		fputs(usage_text, stdout);
+		return 0;
+	}
+	fputs(usage_text, stderr);
+	return EXIT_USAGE;
+}
