@@ -316,8 +316,7 @@ void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)
 	}
 }
 
-size_t pool_usable_bytes(struct pp_pool *pool PP_UNUSED, void *p PP_UNUSED,
-			 uint32_t word)
+size_t pool_usable_bytes(uint32_t word)
 {
 	if (word & MAP_SLAB)
 		return slab_class[slab_word_class(word)].bytes;

@@ -86,8 +86,8 @@ void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
  * entered, or NULL. */
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word);
 
-/* What a live pointer may hold. */
-size_t pool_usable_bytes(struct pp_pool *pool, void *p, uint32_t word);
+/* What the allocation of a map word may hold. */
+size_t pool_usable_bytes(uint32_t word);
 
 /* The map's word for an address in the span. */
 static inline uint32_t pool_word(const struct pp_pool *pool, const void *p)

@@ -19,9 +19,7 @@
 	X(SLAB_NEW,	   "slabs made") \
 	X(SLAB_FREED,	   "slabs whose pages went back") \
 	X(SLOWPATH,	   "requests that the first attempt did not serve") \
-	X(SLOWPATH_NS,	   "time spent on them") \
-	X(MOVED_PAGES,	   "pages moved by mremap instead of copied") \
-	X(NESTED,	   "calls from a signal handler inside a call")
+	X(SLOWPATH_NS,	   "time spent on them")
 
 enum vm_event {
 #define X(name, what) EVENT_##name,

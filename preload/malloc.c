@@ -392,8 +392,7 @@ PP_EXPORT size_t malloc_usable_size(void *p)
 	if (!pool || !span_contains(&pool->span, p))
 		return libc_malloc.usable_size ? libc_malloc.usable_size(p) :
 						 0;
-	return pool_usable_bytes(pool, p, diagnose_live(pool, p,
-						"malloc_usable_size"));
+	return pool_usable_bytes(diagnose_live(pool, p, "malloc_usable_size"));
 }
 
 /* A new place for a buffer that grows: with free pages behind it, where there
@@ -463,7 +462,7 @@ static bool may_stay(uint32_t word, size_t have, size_t bytes)
 static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
 {
 	uint32_t word = diagnose_live(pool, p, "realloc");
-	size_t have = pool_usable_bytes(pool, p, word);
+	size_t have = pool_usable_bytes(word);
 	int saved = errno;
 	void *to = NULL;
 

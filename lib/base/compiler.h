@@ -26,7 +26,6 @@
 #define PP_ALIGNED(n)		__attribute__((aligned(n)))
 #define PP_EXPORT		__attribute__((visibility("default")))
 #define PP_UNUSED		__attribute__((unused))
-#define PP_MUST_CHECK		__attribute__((warn_unused_result))
 
 #define PP_CACHELINE_BYTES	64
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 
@@ -168,19 +167,4 @@ uint64_t os_machine_bytes(void)
 	if (sys_call3(SYS_sysinfo, (long)(uintptr_t)&info, 0, 0) < 0)
 		return 0;
 	return (uint64_t)info.totalram * info.mem_unit;
-}
-
-static uint64_t os_rlimit_bytes(int resource)
-{
-	struct { uint64_t cur, max; } lim;
-
-	if (sys_call6(SYS_prlimit64, 0, resource, 0, (long)(uintptr_t)&lim,
-		      0, 0) < 0)
-		return UINT64_MAX;
-	return lim.cur;	/* RLIM64_INFINITY is UINT64_MAX */
-}
-
-uint64_t os_address_limit_bytes(void)
-{
-	return os_rlimit_bytes(RLIMIT_AS);
 }

@@ -49,6 +49,5 @@ int os_map_storage(size_t bytes, void **out);
 void os_yield(void);
 uint64_t os_now_ns(void);
 uint64_t os_machine_bytes(void);	/* physical memory; 0: not known */
-uint64_t os_address_limit_bytes(void);	/* RLIMIT_AS; UINT64_MAX: none */
 
 #endif
