@@ -11,8 +11,10 @@
 
 static size_t used_bytes(void)
 {
-	struct mallinfo2 info = mallinfo2();
+	struct mallinfo2 info;
 
+	malloc_trim(0);	/* what is kept for reuse is not used */
+	info = mallinfo2();
 	return info.uordblks + info.hblkhd;
 }
 
