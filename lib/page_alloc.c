@@ -42,16 +42,17 @@ static void *from_zone(struct pcp_registry *reg,
 static void *from_cache(struct pcp *pcp, const struct page_request *req,
 			uint64_t floor_pages, struct page_result *result)
 {
-	unsigned bin;
+	uint32_t word;
 
 	if (req->nr_pages > RUN_MAX_BIN_PAGES)
 		return pcp_take_long(pcp, req->nr_pages, req->align_pages);
 	if (req->align_pages > 1)
 		return NULL;
-	bin = run_bin_of[req->nr_pages];
-	if (!load_relaxed(&pcp->bin[bin].count))
-		pcp_refill_runs(pcp, bin, floor_pages, &result->why);
-	return pcp_pop_run(pcp, bin);
+	word = run_bin_word[req->nr_pages];
+	if (!load_relaxed(&pcp->bin[run_word_bin(word)].count))
+		pcp_refill_runs(pcp, run_word_bin(word), floor_pages,
+				&result->why);
+	return pcp_pop_run(pcp, word);
 }
 
 void *page_alloc_once(struct pcp_registry *reg, struct pcp *pcp,

@@ -79,7 +79,7 @@ struct pcp {
 
 	/* owner only; others read counts, long_run and event */
 	void			*last;	/* what was handed out last */
-	uint32_t		last_key;	/* kind and class of its word */
+	_Atomic uint32_t	last_word;	/* in the map; a slab's without number */
 	uint64_t		granted_bytes;
 	void			*front[PCP_NR_SMALL];
 	_Atomic(void *)		front_run[PCP_NR_BINS];
@@ -217,18 +217,21 @@ static inline uint32_t pcp_bin_cap(uint32_t run_pages)
 	return cap < 2 ? 2 : cap > PCP_BIN_MAX_RUNS ? PCP_BIN_MAX_RUNS : cap;
 }
 
-/* Takes a cached run, or returns NULL.  Busy. */
-static PP_ALWAYS_INLINE void *pcp_pop_run(struct pcp *pcp, unsigned bin_nr)
+/* Takes a cached run whose word in the map is to be @word, or returns NULL.
+ * Busy. */
+static PP_ALWAYS_INLINE void *pcp_pop_run(struct pcp *pcp, uint32_t word)
 {
-	struct run_bin *bin = &pcp->bin[bin_nr];
-	void *run = load_relaxed(&pcp->front_run[bin_nr]);
+	unsigned nr = run_word_bin(word);
+	void *run = load_relaxed(&pcp->front_run[nr]);
+	struct run_bin *bin;
 	uint32_t count;
 	uint64_t page;
 
 	if (likely(run)) {
-		store_relaxed(&pcp->front_run[bin_nr], NULL);
+		store_relaxed(&pcp->front_run[nr], NULL);
 		page = ((uintptr_t)run - pcp->base) >> PP_PAGE_SHIFT;
 	} else {
+		bin = &pcp->bin[nr];
 		count = load_relaxed(&bin->count);
 		if (unlikely(!count))
 			return NULL;
@@ -236,33 +239,29 @@ static PP_ALWAYS_INLINE void *pcp_pop_run(struct pcp *pcp, unsigned bin_nr)
 		store_relaxed(&bin->count, (uint16_t)count);
 		run = (void *)(pcp->base + (page << PP_PAGE_SHIFT));
 	}
-	store_relaxed(&pcp->map[page], run_bin_word[bin_nr]);
+	store_relaxed(&pcp->map[page], word);
 	pcp->last = run;
-	pcp->last_key = MAP_RUN | bin_nr;
+	store_relaxed(&pcp->last_word, word);
 	return run;
 }
 
 /*
- * Is it the live run that was handed out last?  Then its bin is known without
- * waiting for the map, which only confirms it.  Busy: a handler that allocates
+ * Is it the live run that was handed out last?  Busy: a handler that allocates
  * changes what is last.
  */
 static PP_ALWAYS_INLINE bool pcp_is_last_run(const struct pcp *pcp,
 					     const void *run, uint32_t word)
 {
-	return run == pcp->last &&
-	       (word & ~(MAP_LENGTH_MAX << MAP_LENGTH_SHIFT)) == pcp->last_key;
+	return likely(run == pcp->last) && 
+	       likely(word == load_relaxed(&pcp->last_word));
 }
 
 /* Puts the run that was handed out last in front.  Busy. */
 static PP_ALWAYS_INLINE void pcp_push_last_run(struct pcp *pcp, void *run,
 					       uint64_t page, uint32_t word)
 {
-	uint32_t key = pcp->last_key;
-
-	HIDE_VALUE(key);
 	store_relaxed(&pcp->map[page], word | MAP_CACHED);
-	store_relaxed(&pcp->front_run[key & MAP_BIN_MASK], run);
+	store_relaxed(&pcp->front_run[run_word_bin(word)], run);
 }
 
 /* Caches a live run if its bin, if it has one, has room.  Busy. */

@@ -4,9 +4,8 @@
 
 #include "base/bug.h"
 
-uint8_t run_bin_of[RUN_MAX_BIN_PAGES + 1];
 uint16_t run_bin_pages[RUN_NR_BINS];
-uint32_t run_bin_word[RUN_NR_BINS];
+uint32_t run_bin_word[RUN_MAX_BIN_PAGES + 1];
 
 void runs_init(void)
 {
@@ -14,21 +13,21 @@ void runs_init(void)
 
 	for (unsigned i = 0; i < RUN_NR_BINS; i++) {
 		run_bin_pages[i] = (uint16_t)pages;
-		run_bin_word[i] = MAP_RUN | pages << MAP_LENGTH_SHIFT | i;
 		pages += pages < 16 ? 1 : 1u << (log2_down(pages) - 3);
 	}
 	BUG_ON(run_bin_pages[RUN_NR_BINS - 1] != RUN_MAX_BIN_PAGES);
 	for (unsigned n = 1; n <= RUN_MAX_BIN_PAGES; n++) {
 		if (n > run_bin_pages[bin])
 			bin++;
-		run_bin_of[n] = (uint8_t)bin;
+		run_bin_word[n] = MAP_RUN | bin |
+			(uint32_t)run_bin_pages[bin] << MAP_LENGTH_SHIFT;
 	}
 }
 
 uint64_t run_round_pages(uint64_t nr_pages)
 {
 	if (nr_pages <= RUN_MAX_BIN_PAGES)
-		return run_bin_pages[run_bin_of[nr_pages]];
+		return run_word_pages(run_bin_word[nr_pages]);
 	if (nr_pages <= RUN_MAX_EXACT_PAGES)
 		return nr_pages;
 	return round_up_pow2(nr_pages, RUN_UNIT_PAGES);
@@ -40,8 +39,8 @@ uint32_t run_word(uint64_t nr_pages)
 
 	VM_BUG_ON(!run_length_is_valid(nr_pages));
 	if (nr_pages <= RUN_MAX_BIN_PAGES &&
-	    run_bin_pages[run_bin_of[nr_pages]] == nr_pages)
-		bin = run_bin_of[nr_pages];
+	    run_word_pages(run_bin_word[nr_pages]) == nr_pages)
+		return run_bin_word[nr_pages];
 	if (nr_pages > RUN_MAX_EXACT_PAGES) {
 		bin = RUN_BIN_UNITS;
 		nr_pages /= RUN_UNIT_PAGES;

@@ -25,9 +25,9 @@
 #define RUN_MAX_PAGES		(RUN_MAX_EXACT_PAGES * RUN_UNIT_PAGES)
 
 #pragma GCC visibility push(hidden)
-extern uint8_t run_bin_of[RUN_MAX_BIN_PAGES + 1];
 extern uint16_t run_bin_pages[RUN_NR_BINS];
-extern uint32_t run_bin_word[RUN_NR_BINS];	/* of a live run */
+/* What the map says of a live run that was asked for with so many pages. */
+extern uint32_t run_bin_word[RUN_MAX_BIN_PAGES + 1];
 #pragma GCC visibility pop
 
 void runs_init(void);	/* idempotent; before the first pool */

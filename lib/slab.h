@@ -193,7 +193,7 @@ static PP_ALWAYS_INLINE void *slab_pop(struct pcp *pcp, unsigned class)
 	}
 	*slab_mark_of(object) = 0;
 	pcp->last = object;
-	pcp->last_key = MAP_SLAB | class;
+	store_relaxed(&pcp->last_word, MAP_SLAB | class);
 	return object;
 }
 
@@ -202,19 +202,20 @@ static PP_ALWAYS_INLINE void *slab_pop(struct pcp *pcp, unsigned class)
 static PP_ALWAYS_INLINE bool slab_is_last(const struct pcp *pcp, void *p,
 					  uint32_t word)
 {
-	return p == pcp->last &&
-	       (word & (MAP_SLAB | MAP_SLAB_CLASS_MASK)) == pcp->last_key &&
-	       *slab_mark_of(p) != slab_mark(p);
+	return likely(p == pcp->last) &&
+	       likely((word & (MAP_SLAB | MAP_SLAB_CLASS_MASK)) ==
+		      load_relaxed(&pcp->last_word)) &&
+	       likely(*slab_mark_of(p) != slab_mark(p));
 }
 
 /* Puts the object that was handed out last in front.  Busy. */
 static PP_ALWAYS_INLINE void slab_push_last(struct pcp *pcp, void *object)
 {
-	uint32_t key = pcp->last_key;
+	/* Loaded anew, lest the store waits for the map. */
+	uint32_t word = load_relaxed(&pcp->last_word);
 
-	HIDE_VALUE(key);
 	*slab_mark_of(object) = slab_mark(object);
-	pcp->front[key & MAP_SLAB_CLASS_MASK] = object;
+	pcp->front[slab_word_class(word)] = object;
 }
 
 /*

@@ -34,10 +34,6 @@
 #define container_of(ptr, type, member) \
 	((type *)((char *)(ptr) - offsetof(type, member)))
 
-/* The compiler forgets what it knows of @var, so that code does not wait for
- * another value that happens to be equal. */
-#define HIDE_VALUE(var)		__asm__("" : "+r"(var))
-
 /* The compiler may not move memory accesses across; the processor may. */
 #define barrier()		__asm__ __volatile__("" ::: "memory")
 
