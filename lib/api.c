@@ -6,6 +6,7 @@
 
 #include "diagnose.h"
 #include "os/os.h"
+#include "pagepool/reclaim.h"
 #include "show.h"
 #include "slowpath.h"
 
@@ -63,6 +64,8 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out)
 	}
 	pool_hook_fork();
 	*out = memory;
+	/* Without it threads that need a drain do it themselves. */
+	reclaimd_start(&(*out)->reclaimd);
 	return 0;
 }
 
@@ -86,6 +89,8 @@ struct pp_pool *pp_pool_default(void)
 
 	if (!pool)
 		errno = ENOMEM;
+	else if (!pool_is_preloaded)
+		reclaimd_start(&pool->reclaimd);
 	return pool;
 }
 
@@ -112,6 +117,13 @@ int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 	}
 	lock_release(&pool->config_lock);
 	return err;
+}
+
+int pp_pool_drain(struct pp_pool *pool)
+{
+	if (!pool)
+		return -EINVAL;
+	return pool_is_nested(pool) ? -EDEADLK : pool_drain(pool);
 }
 
 /* Runs */

@@ -4,6 +4,7 @@
 #include "pcp.h"
 
 #include "backing.h"
+#include "base/waitq.h"
 
 /* Runs that one refill asks for: up to 32 pages of them, 16 at the most. */
 #define REFILL_PAGES		32u
@@ -11,32 +12,43 @@
 /* A cache may hide 1/8 of the zone, shared by all threads. */
 #define SHARE_OF_ZONE		8
 
-/* The bytes that this thread may keep, as things stand. */
+/*
+ * The bytes that this thread may keep, as things stand.  Below min nothing:
+ * what is freed there goes back at once, so that one drain is enough for as
+ * long as memory is that short.
+ */
 static uint64_t share_bytes(const struct pcp *pcp)
 {
 	struct zone *zone = pcp->registry->zone;
-	uint64_t high = load_relaxed(&zone->high_pages);
-	uint64_t hide = load_relaxed(&zone->low_pages) -
-			load_relaxed(&zone->min_pages);
+	uint64_t free = zone_free_pages(zone), hide;
+	uint64_t min = load_relaxed(&zone->min_pages);
 	uint32_t nr = load_relaxed(&pcp->registry->nr_pcps);
 
-	if (zone_free_pages(zone) > high)
+	if (free <= min)
+		return 0;
+	hide = load_relaxed(&zone->low_pages) - min;
+	if (free > load_relaxed(&zone->high_pages))
 		hide = load_relaxed(&zone->managed_pages) / SHARE_OF_ZONE;
 	return pages_to_bytes(hide) / (nr ? nr : 1);
 }
 
 static bool grant(struct pcp *pcp, uint64_t bytes)
 {
-	if (pcp->granted_bytes + bytes > share_bytes(pcp))
+	uint64_t granted = load_relaxed(&pcp->granted_bytes);
+
+	if (granted + bytes > share_bytes(pcp))
 		return false;
-	pcp->granted_bytes += bytes;
+	/* Full: pairs with rest() in reclaimd.c. */
+	xchg_full(&pcp->granted_bytes, granted + bytes);
+	if (unlikely(load_full(&pcp->registry->resting)))
+		pcp_kick_reclaimd(pcp->registry);
 	return true;
 }
 
 /* Threads were added, or memory is short: start again from nothing. */
 static void flush_if_over_share(struct pcp *pcp)
 {
-	if (pcp->granted_bytes > share_bytes(pcp))
+	if (load_relaxed(&pcp->granted_bytes) > share_bytes(pcp))
 		pcp_flush(pcp);
 }
 
@@ -257,8 +269,16 @@ void pcp_flush(struct pcp *pcp)
 		flush_bin(pcp, &pcp->bin[i], 0);
 		pcp->bin[i].max = 0;
 	}
-	pcp->granted_bytes = 0;
+	/* What is out now does not come back to a place in front. */
+	pcp->last = NULL;
 	pcp->long_granted_bytes = 0;
+	store_relaxed(&pcp->granted_bytes, 0);
+}
+
+void pcp_kick_reclaimd(struct pcp_registry *reg)
+{
+	add_relaxed(&reg->kick, 1);
+	waitq_wake_one(&reg->kick);
 }
 
 /* What a handler could not free, because the owner was busy */

@@ -12,8 +12,8 @@
  * `drain`, works, and lowers it.  Everything else in the struct is the owner's
  * while busy is up.  A signal handler that finds busy up runs on top of the
  * owner and keeps its hands off: its allocations come from the early area, its
- * frees go to the `deferred` stack.  `drain` is for a remote drainer, who may
- * take a cache that is not busy after one membarrier; none exists yet.
+ * frees go to the `deferred` stack.  How a cache is emptied from outside is
+ * told in pcp_drain.h.
  *
  * In front of each stack stands one place for what is freed right after it was
  * allocated, the commonest pattern of all.  Such a pair then passes through no
@@ -29,7 +29,8 @@
  * I3: 0 <= room <= max for every magazine, count <= max for every bin, when
  *     busy is down; what stands in front is one more, and none where max is 0
  * I4: granted_bytes == sum over all stacks of max * unit + long_granted_bytes,
- *     and long_bytes <= long_granted_bytes
+ *     and long_bytes <= long_granted_bytes; a cache that was granted nothing
+ *     holds nothing
  */
 #ifndef PP_PCP_H
 #define PP_PCP_H
@@ -63,9 +64,17 @@ struct run_bin {
 	uint16_t		pages;
 };
 
+/* struct pcp.busy: who is at the cache. */
+enum {
+	PCP_FREE,
+	PCP_OWNER,
+	PCP_DRAINER,		/* where busy is a lock, see pcp_drain.h */
+	PCP_WAITING,		/* the owner, who has emptied it */
+};
+
 struct pcp {
-	/* owner stores, drainer loads (busy); the reverse (drain) */
-	uint32_t		busy;
+	/* see pcp_drain.h for both */
+	_Atomic uint32_t	busy;
 	_Atomic uint32_t	drain;
 
 	/* const while the thread lives; copied to be in this cache line.
@@ -80,7 +89,7 @@ struct pcp {
 	/* owner only; others read counts, long_run and event */
 	void			*last;	/* what was handed out last */
 	_Atomic uint32_t	last_word;	/* in the map; a slab's without number */
-	uint64_t		granted_bytes;
+	_Atomic uint64_t	granted_bytes;
 	void			*front[PCP_NR_SMALL];
 	_Atomic(void *)		front_run[PCP_NR_BINS];
 	uint64_t		long_granted_bytes;
@@ -93,6 +102,8 @@ struct pcp {
 	uint32_t		long_victim;	/* the next to make room */
 	_Atomic int64_t		event[NR_VM_EVENTS];
 	struct pcp		*next_pool;	/* same thread, other pool */
+	_Atomic bool		inside;	/* working without its caches */
+	_Atomic bool		alive;	/* used since reclaimd last looked */
 
 	/* a signal handler on top of the owner pushes, the owner takes all */
 	_Atomic(void *)		deferred;
@@ -116,11 +127,21 @@ struct pcp_registry {
 	void		(*drain_small)(struct pcp_registry *reg,
 				       struct pcp *pcp);
 	void		(*free_deferred)(struct pcp *pcp, void *p);
+	/* free memory in slabs and depots, an estimate from above */
+	uint64_t	(*small_free_bytes)(struct pcp_registry *reg);
 	struct slab_heap *heap;	/* for flush_small() */
+	struct reclaimd	*reclaimd;	/* for those above */
 	struct vmstat	*vmstat;
 
 	/* frees that no cache could take: handlers push, pool_enter() takes */
 	_Atomic(void *)	deferred;
+
+	/* reclaimd sleeps on kick; resting: not even for a time */
+	_Atomic uint32_t kick;
+	_Atomic bool	resting;
+
+	/* whoever drains; rank DRAIN */
+	struct lock	drain_lock;
 
 	/* pcp_registry_lock */
 	struct pcp	*head;
@@ -146,6 +167,13 @@ void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
 /* Once, before the first pool: the hook that runs at thread exit.  -errno if
  * there is none to be had; threads then work without caches. */
 int pcp_hook_thread_exit(void);
+
+/* The calling thread has one even if it never gets a cache. */
+bool pcp_watch_thread_exit(void);
+
+/* Called when the program's first thread ends by pthread_exit() while others
+ * go on; NULL: nobody wants to know. */
+extern void (*pcp_main_exit_hook)(void);
 
 /**
  * pcp_attach() - the calling thread's cache for a pool, made if need be.
@@ -176,18 +204,19 @@ void pcp_adopt_orphans(struct pcp_registry *reg);
 
 /*
  * Enter and leave.  pcp_enter() is false if a handler interrupted the owner,
- * the thread has no cache, or a drainer wants it.
+ * the thread has no cache, or a drainer wants it: pcp_enter_slow() then.
  */
 static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
 {
-	/* Only the owner writes busy: it may read it plainly. */
-	if (unlikely(pcp->busy))
+	/* Relaxed: but for a drainer's lock, only the owner writes busy. */
+	if (unlikely(load_relaxed(&pcp->busy)))
 		return false;
-	__atomic_store_n(&pcp->busy, 1, __ATOMIC_RELAXED);
+	store_relaxed(&pcp->busy, PCP_OWNER);
 	/* The drainer's membarrier stands between this store and load. */
 	barrier();
-	if (unlikely(load_relaxed(&pcp->drain))) {
-		__atomic_store_n(&pcp->busy, 0, __ATOMIC_RELAXED);
+	/* Acquire: pairs with the release in drain_give_back(). */
+	if (unlikely(load_acquire(&pcp->drain))) {
+		store_relaxed(&pcp->busy, PCP_FREE);
 		return false;
 	}
 	return true;
@@ -195,8 +224,8 @@ static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
 
 static PP_ALWAYS_INLINE void pcp_leave(struct pcp *pcp)
 {
-	/* Release: pairs with the drainer's acquire of busy. */
-	__atomic_store_n(&pcp->busy, 0, __ATOMIC_RELEASE);
+	/* Release: pairs with the acquire in drain_take(). */
+	store_release(&pcp->busy, PCP_FREE);
 }
 
 /* As pcp_leave(), at the end of slow paths: also frees what a handler could
@@ -288,6 +317,9 @@ bool pcp_grow_magazine(struct pcp *pcp, unsigned class, uint32_t by,
 unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 			 uint64_t floor_pages, enum failure *why);
 void pcp_flush(struct pcp *pcp);	/* everything */
+
+/* Wakes the background thread, if there is one. */
+void pcp_kick_reclaimd(struct pcp_registry *reg);
 
 static inline void pcp_count(struct pcp *pcp, enum vm_event what, int64_t n)
 {

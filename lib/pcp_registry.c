@@ -17,7 +17,8 @@
 #include "backing.h"
 #include "base/fault.h"
 #include "os/os.h"
-#include "pcp.h"
+#include "os/syscall.h"
+#include "pcp_drain.h"
 
 #define CHUNK_PCPS	64
 #define CHUNK_ALL_FREE	(~1ull)		/* all but the header's */
@@ -30,12 +31,14 @@ struct storage_chunk {
 struct lock pcp_registry_lock = LOCK_INIT(REGISTRY);
 static struct storage_chunk *storage;	/* pcp_registry_lock */
 
-struct pcp pcp_none = { .busy = 1 };
-struct pcp pcp_none_inside = { .busy = 1 };
-struct pcp pcp_gone = { .busy = 1 };
-struct pcp pcp_gone_inside = { .busy = 1 };
+struct pcp pcp_none = { .busy = PCP_OWNER };
+struct pcp pcp_none_inside = { .busy = PCP_OWNER };
+struct pcp pcp_gone = { .busy = PCP_OWNER };
+struct pcp pcp_gone_inside = { .busy = PCP_OWNER };
 
 __thread struct pcp *pp_self = &pcp_none;
+
+void (*pcp_main_exit_hook)(void);
 
 static pthread_key_t exit_key;
 static bool exit_key_made;
@@ -99,7 +102,7 @@ static void storage_free(struct pcp *pcp)
 	struct storage_chunk *c;
 
 	if (os_purge(pcp, PP_PAGE_BYTES))
-		*pcp = (struct pcp){ .busy = 0 };
+		*pcp = (struct pcp){ .busy = PCP_FREE };
 	lock_acquire(&pcp_registry_lock);
 	c = chunk_of(pcp);
 	c->free |= 1ull << (((uintptr_t)pcp - (uintptr_t)c) >> PP_PAGE_SHIFT);
@@ -136,6 +139,7 @@ static struct pcp *pcp_create(struct pcp_registry *reg)
 	pcp->map = span->map;
 	pcp->slabs = span->slabs;
 	pcp->registry = reg;
+	store_relaxed(&pcp->drain, pcp_drain_initial());
 	init_bins(pcp);
 	return pcp;
 }
@@ -175,9 +179,10 @@ static void pcp_destroy(struct pcp *pcp)
 	pcp->exiting = true;
 	lock_release(&pcp_registry_lock);
 	if (reg) {
-		__atomic_store_n(&pcp->busy, 1, __ATOMIC_RELAXED);
-		if (!pcp->orphan)
+		if (!pcp->orphan) {
+			pcp_enter_for_good(pcp);
 			pcp_free_deferred(pcp);
+		}
 		pcp_flush(pcp);
 		lock_acquire(&reg->zone->lock);
 		zone_uncharge(reg->zone, 1);
@@ -198,6 +203,8 @@ static void on_thread_exit(void *key_value PP_UNUSED)
 {
 	struct pcp *pcp = pp_self, *next;
 
+	if (pcp_main_exit_hook && sys_gettid() == sys_getpid())
+		pcp_main_exit_hook();
 	if (is_stand_in(pcp))
 		return;
 	pp_self = &pcp_gone_inside;
@@ -250,6 +257,14 @@ static struct pcp *append(struct pcp *head, struct pcp *pcp)
 	return head;
 }
 
+static bool owner_is_inside(struct pcp *pcp)
+{
+	uint32_t busy = load_relaxed(&pcp->busy);
+
+	return busy == PCP_OWNER || busy == PCP_WAITING ||
+	       load_relaxed(&pcp->inside);
+}
+
 bool pcp_is_inside(void)
 {
 	struct pcp *pcp = pp_self;
@@ -257,9 +272,22 @@ bool pcp_is_inside(void)
 	if (is_stand_in(pcp))
 		return pcp == &pcp_none_inside || pcp == &pcp_gone_inside;
 	/* As many as the thread uses pools. */
-	while (pcp && !(pcp->busy && pcp->registry))
+	while (pcp && !(pcp->registry && owner_is_inside(pcp)))
 		pcp = pcp->next_pool;
 	return pcp != NULL;
+}
+
+/*
+ * The thread's first cache says that it is inside, which is what a handler's
+ * malloc looks at; whose pool it is of does not matter.  Where busy is a lock
+ * that may be a drainer's, the fast paths fail anyway.
+ */
+static void set_inside(struct pcp *pcp, bool inside)
+{
+	store_relaxed(&pcp->inside, inside);
+	/* Release: pairs with the acquire in drain_take(). */
+	if (load_relaxed(&pcp->drain) != DRAIN_LOCKED)
+		store_release(&pcp->busy, inside ? PCP_OWNER : PCP_FREE);
 }
 
 void pcp_enter_without(void)
@@ -269,7 +297,7 @@ void pcp_enter_without(void)
 	else if (pp_self == &pcp_gone)
 		pp_self = &pcp_gone_inside;
 	else
-		pp_self->busy = 1;	/* another pool's cache */
+		set_inside(pp_self, true);
 	barrier();
 }
 
@@ -281,7 +309,7 @@ void pcp_leave_without(void)
 	else if (pp_self == &pcp_gone_inside)
 		pp_self = &pcp_gone;
 	else if (!is_stand_in(pp_self))
-		pp_self->busy = 0;
+		set_inside(pp_self, false);
 }
 
 struct pcp *pcp_find(struct pcp_registry *reg)
@@ -296,9 +324,9 @@ struct pcp *pcp_find(struct pcp_registry *reg)
 }
 
 /* The value only has to be there: the destructor looks at pp_self. */
-static bool set_exit_hook(void)
+bool pcp_watch_thread_exit(void)
 {
-	return !fault_hit(FAULT_KEY) &&
+	return exit_key_made && !fault_hit(FAULT_KEY) &&
 	       pthread_setspecific(exit_key, &exit_key) == 0;
 }
 
@@ -328,7 +356,7 @@ struct pcp *pcp_attach(struct pcp_registry *reg)
 	barrier();
 	pp_self = head ? head : &pcp_none;
 	/* libc may allocate here: the cache is ready to serve that. */
-	if (made && pcp && !set_exit_hook()) {
+	if (made && pcp && !pcp_watch_thread_exit()) {
 		on_thread_exit(NULL);
 		return NULL;
 	}
@@ -410,6 +438,7 @@ void pcp_mark_orphans(struct pcp_registry *reg)
 		if (pcp != mine) {
 			pcp->orphan = true;
 			pcp->exiting = false;
+			store_relaxed(&pcp->drain, pcp_drain_initial());
 			store_relaxed(&reg->has_orphans, true);
 		}
 }
@@ -452,6 +481,8 @@ void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
 	reg->vmstat = vmstat;
 	reg->head = NULL;
 	store_relaxed(&reg->nr_pcps, 0);
+	lock_init(&reg->drain_lock, LOCK_RANK_DRAIN);
+	pcp_drain_init();
 }
 
 int64_t pcp_sum_cached_pages(struct pcp_registry *reg)

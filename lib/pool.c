@@ -22,7 +22,7 @@ struct pp_pool pool_of_process;
 static _Atomic int default_state;
 static unsigned default_bad_settings;	/* const once the state is READY */
 
-bool pool_own_fork_handlers;
+bool pool_is_preloaded;
 
 static struct lock default_lock = LOCK_INIT(INIT);
 static struct lock pool_list_lock = LOCK_INIT(CONFIG);
@@ -68,7 +68,7 @@ void pool_hook_fork(void)
 {
 	static _Atomic bool hooked;
 
-	if (!pool_own_fork_handlers && !xchg_relaxed(&hooked, true))
+	if (!pool_is_preloaded && !xchg_relaxed(&hooked, true))
 		pthread_atfork(pool_fork_prepare, pool_fork_parent,
 			       pool_fork_child);
 }
@@ -83,6 +83,8 @@ void pool_fork_prepare(void)
 	lock_fork_take(&pool_list_lock);
 	for_each_pool(pool)
 		lock_fork_take(&pool->config_lock);
+	for_each_pool(pool)
+		lock_fork_take(&pool->registry.drain_lock);
 	lock_fork_take(&pcp_registry_lock);
 	for_each_pool(pool)
 		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
@@ -104,6 +106,7 @@ void pool_fork_parent(void)
 		lock_fork_give(&pool->span.lock);
 		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
 			lock_fork_give(&pool->heap.bin[i].lock);
+		lock_fork_give(&pool->registry.drain_lock);
 		lock_fork_give(&pool->config_lock);
 	}
 	lock_fork_give(&pcp_registry_lock);
@@ -116,6 +119,7 @@ void pool_fork_child(void)
 	bool inside = pcp_is_inside();
 
 	for_each_pool(pool) {
+		reclaimd_forget(&pool->reclaimd);
 		pcp_mark_orphans(&pool->registry);
 		/* Not if a call of our own is under way: it may be purging. */
 		if (!inside)
@@ -162,6 +166,8 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config)
 			    (unsigned)config->watermark_scale);
 	pcp_registry_init(&pool->registry, &pool->zone, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
+	reclaimd_init(&pool->reclaimd, &pool->registry);
+	pool->registry.reclaimd = &pool->reclaimd;
 	slab_heap_init(&pool->heap, &pool->registry,
 		       paid_slabs(pool->limit_pages));
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
@@ -193,9 +199,10 @@ int pool_exit(struct pp_pool *pool)
 {
 	struct zone *zone = &pool->zone;
 	uint64_t used, in_slabs;
+	bool has_thread;
 	int err;
 
-	pool_drain_self(pool);
+	pool_drain(pool);
 	if (slab_objects_out(&pool->heap, &in_slabs))
 		return -EBUSY;
 	lock_acquire(&zone->lock);
@@ -203,9 +210,14 @@ int pool_exit(struct pp_pool *pool)
 	zone_unlock(zone);
 	if (used > in_slabs + (uint64_t)pcp_sum_cached_pages(&pool->registry))
 		return -EBUSY;
+	has_thread = load_relaxed(&pool->reclaimd.state) == RECLAIMD_RUNNING;
+	reclaimd_stop(&pool->reclaimd);
 	err = pcp_detach_all(&pool->registry);
-	if (err)
+	if (err) {
+		if (has_thread)
+			reclaimd_start(&pool->reclaimd);
 		return err;
+	}
 	list_del(pool);
 	span_exit(&pool->span);
 	return 0;
@@ -273,7 +285,7 @@ struct pcp *pool_enter(struct pp_pool *pool)
 	pcp = pool == &pool_of_process || !pool_default_is_ready() ||
 	      pcp_attach(&pool_of_process.registry) ?
 	      pcp_attach(&pool->registry) : NULL;
-	if (!pcp || !pcp_enter(pcp)) {
+	if (!pcp || !pcp_enter_slow(pcp)) {
 		pcp_enter_without();
 		pcp = NULL;
 	}
@@ -289,17 +301,24 @@ void pool_defer_free(struct pp_pool *pool, void *p)
 	pcp_defer_free(pcp ? &pcp->deferred : &pool->registry.deferred, p);
 }
 
-void pool_drain_self(struct pp_pool *pool)
+int pool_drain(struct pp_pool *pool)
 {
 	struct pcp *pcp = pcp_find(&pool->registry);
+	int err;
 
+	if (!pcp || !pcp_enter_slow(pcp)) {
+		pcp_enter_without();
+		pcp = NULL;
+	}
 	if (load_relaxed(&pool->registry.has_orphans))
 		pcp_adopt_orphans(&pool->registry);
-	if (!pcp || !pcp_enter(pcp))
-		return;
-	pcp_flush(pcp);
-	slab_drain(&pool->heap, NULL);
-	pcp_leave_slow(pcp);
+	if (pcp)
+		pcp_flush(pcp);
+	pcp_wait_begin(pcp);
+	err = reclaimd_drain_now(&pool->reclaimd, pcp);
+	pcp_wait_end(pcp);
+	pool_leave(pcp);
+	return err;
 }
 
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)

@@ -11,6 +11,7 @@
 
 #include "config.h"
 #include "pagepool.h"
+#include "reclaimd.h"
 #include "slab.h"
 
 #define POOL_FLAGS_KNOWN \
@@ -23,6 +24,7 @@ struct pp_pool {
 	struct pcp_registry	registry;
 	struct vmstat		vmstat;
 	struct slab_heap	heap;
+	struct reclaimd		reclaimd;
 
 	/* const after pool_init() */
 	uint64_t		limit_pages;
@@ -95,15 +97,19 @@ static inline uint32_t pool_word(const struct pp_pool *pool, const void *p)
 	return load_relaxed(&pool->span.map[span_page_of(&pool->span, p)]);
 }
 
-/* Gives all that the calling thread caches back. */
-void pool_drain_self(struct pp_pool *pool);
+/**
+ * pool_drain() - give all that threads cache back to the zone.
+ * Context: not nested; waits for threads that are inside slow paths.
+ * Return: 0; -EBUSY if one of them stayed there for PCP_DRAIN_MAX_NS.
+ */
+int pool_drain(struct pp_pool *pool);
 
 /* Once a pool exists, with no lock held: registers the handlers below. */
 void pool_hook_fork(void);
 
-/* Set by the preload library before the first pool: it brings handlers that
- * know about stdio too. */
-extern bool pool_own_fork_handlers;
+/* Set by the preload library before the first pool: it brings handlers for fork
+ * that know about stdio too, and knows when the program makes threads. */
+extern bool pool_is_preloaded;
 
 /* fork: all locks of all pools, in the order of their ranks. */
 void pool_fork_prepare(void);

@@ -535,6 +535,27 @@ void slab_free_direct(struct slab_heap *heap, struct pcp *pcp, void *object,
 	bin_give(heap, pcp, slab_word_class(word), object);
 }
 
+uint64_t slab_free_bytes(struct slab_heap *heap)
+{
+	uint64_t bytes = 0, all, out;
+
+	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
+		struct slab_bin *bin = &heap->bin[i];
+
+		lock_acquire(&bin->lock);
+		all = pages_to_bytes(bin->nr_pages) + bin->depot_bytes;
+		out = (uint64_t)bin->nr_out * slab_class[i].bytes;
+		bytes += all > out ? all - out : 0;
+		lock_release(&bin->lock);
+	}
+	return bytes;
+}
+
+static uint64_t small_free_bytes(struct pcp_registry *reg)
+{
+	return slab_free_bytes(reg->heap);
+}
+
 /* Bring-up */
 
 void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
@@ -557,6 +578,7 @@ void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
 	reg->heap = heap;
 	reg->flush_small = slab_flush;
 	reg->drain_small = drain_small;
+	reg->small_free_bytes = small_free_bytes;
 	heap->depot_bytes = min_u64(SLAB_DEPOT_BYTES, pages_to_bytes(
 			load_relaxed(&reg->zone->managed_pages)) /
 			SLAB_DEPOT_SHARE);

@@ -270,6 +270,10 @@ void slab_free_direct(struct slab_heap *heap, struct pcp *pcp, void *object,
  * pages of all slabs. */
 int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages);
 
+/* Free memory in slabs and depots, more or less: each class at another
+ * moment. */
+uint64_t slab_free_bytes(struct slab_heap *heap);
+
 /* Free memory in the depots. */
 uint64_t slab_depot_bytes(struct slab_heap *heap);
 

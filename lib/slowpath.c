@@ -18,6 +18,66 @@ static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 	}
 }
 
+static void count(struct pcp_registry *reg, struct pcp *pcp,
+		  enum vm_event what)
+{
+	if (pcp)
+		pcp_count(pcp, what, 1);
+	else
+		add_relaxed(&reg->vmstat->event[what], 1);
+}
+
+/* What this thread can do by itself. */
+static void give_back_own(struct pcp_registry *reg, struct pcp *pcp)
+{
+	if (load_relaxed(&reg->has_orphans))
+		pcp_adopt_orphans(reg);
+	if (pcp)
+		pcp_flush(pcp);
+	reg->drain_small(reg, NULL);
+}
+
+/*
+ * Would all that others hide be enough?  From above: what caches hold, what
+ * they may hold in small objects, and what is free in slabs, which a few
+ * cached objects may keep from being whole.
+ */
+static bool is_worth_a_drain(struct pcp_registry *reg, struct pcp *pcp,
+			     const struct page_request *req)
+{
+	uint64_t granted = pcp_sum_granted_bytes(reg, pcp), hidden;
+
+	if (!granted)
+		return false;
+	hidden = (uint64_t)pcp_sum_cached_pages(reg) +
+		 bytes_to_pages_up(granted + reg->small_free_bytes(reg));
+	return zone_free_pages(reg->zone) + hidden >=
+	       req->nr_pages + page_floor_pages(reg->zone, req->flags);
+}
+
+static void wait_for_drain(struct pcp_registry *reg, struct pcp *pcp)
+{
+	count(reg, pcp, EVENT_DRAIN_WAITS);
+	pcp_wait_begin(pcp);
+	reclaimd_drain(reg->reclaimd, pcp);
+	pcp_wait_end(pcp);
+}
+
+static void *try_harder(struct pcp_registry *reg, struct pcp *pcp,
+			const struct page_request *req,
+			struct page_result *result)
+{
+	void *run;
+
+	give_back_own(reg, pcp);
+	run = page_alloc_once(reg, NULL, req, result);
+	if (run || req->flags & PP_NOWAIT || result->why != FAILURE_LIMIT ||
+	    !is_worth_a_drain(reg, pcp, req))
+		return run;
+	wait_for_drain(reg, pcp);
+	return page_alloc_once(reg, NULL, req, result);
+}
+
 static PP_COLD void *alloc_pages_slow(struct pcp_registry *reg,
 				      struct pcp *pcp,
 				      const struct page_request *req,
@@ -26,14 +86,8 @@ static PP_COLD void *alloc_pages_slow(struct pcp_registry *reg,
 	uint64_t start_ns = os_now_ns();
 	void *run = NULL;
 
-	if (result->why != FAILURE_TOO_BIG && !(req->flags & PP_NORETRY)) {
-		if (load_relaxed(&reg->has_orphans))
-			pcp_adopt_orphans(reg);
-		if (pcp)
-			pcp_flush(pcp);
-		reg->drain_small(reg, NULL);
-		run = page_alloc_once(reg, NULL, req, result);
-	}
+	if (result->why != FAILURE_TOO_BIG && !(req->flags & PP_NORETRY))
+		run = try_harder(reg, pcp, req, result);
 	note_time(reg, pcp, start_ns);
 	return run;
 }

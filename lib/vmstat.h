@@ -19,7 +19,11 @@
 	X(SLAB_NEW,	   "slabs made") \
 	X(SLAB_FREED,	   "slabs whose pages went back") \
 	X(SLOWPATH,	   "requests that the first attempt did not serve") \
-	X(SLOWPATH_NS,	   "time spent on them")
+	X(SLOWPATH_NS,	   "time spent on them") \
+	X(DRAINS,	   "times that the caches of all threads were emptied") \
+	X(DRAIN_WAITS,	   "requests that waited for that") \
+	X(IDLE_DRAINS,	   "caches of idle threads that were emptied") \
+	X(RECLAIMD_RUNS,   "times that reclaimd woke")
 
 enum vm_event {
 #define X(name, what) EVENT_##name,

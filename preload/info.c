@@ -28,7 +28,7 @@ PP_EXPORT int malloc_trim(size_t pad)
 
 	if (!pool || pool_is_nested(pool))
 		return 0;
-	pool_drain_self(pool);
+	pool_drain(pool);
 	pcp = pool_enter(pool);
 	spare = zone_spare_pages(&pool->zone);
 	spare = spare > keep ? backing_purge(&pool->zone, spare - keep) : 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * interpose.c - two functions of libc that we stand in front of.
+ * interpose.c - the functions of libc that we stand in front of.
  *
  * dlopen, without RTLD_DEEPBIND: a library opened with that flag would bind to
  * libc's own malloc, and hand our pointers to libc's free.  (The other way
@@ -12,11 +12,22 @@
  * fork run in the reverse order of registration, and ours, which takes the
  * allocator's locks, must run last.  So it is registered first, however early
  * another library's constructor comes.
+ *
+ * pthread_create and thrd_create: with the program's first thread of its own
+ * memory can be hidden in the cache of one that sleeps, and the background
+ * thread is made that gets it back.  Here and not in an allocation, since that
+ * is where a program holds no lock of the loader's.
  */
 #include <dlfcn.h>
 
+#include <pthread.h>
+#include <threads.h>
+
 #include "preload.h"
 
+typedef int pthread_create_fn(pthread_t *thread, const pthread_attr_t *attr,
+			      void *(*start)(void *), void *arg);
+typedef int thrd_create_fn(thrd_t *thread, thrd_start_t start, void *arg);
 typedef void *dlopen_fn(const char *file, int mode);
 typedef int register_atfork_fn(void (*prepare)(void), void (*parent)(void),
 			       void (*child)(void), void *dso);
@@ -74,6 +85,43 @@ int __register_atfork(void (*prepare)(void), void (*parent)(void),
 	/* Ours comes through here too, with the hook marked as done. */
 	preload_hook_fork();
 	return real(prepare, parent, child, dso);
+}
+
+static pthread_create_fn *real_pthread_create;
+static thrd_create_fn *real_thrd_create;
+
+static void find_thread_functions(void)
+{
+	*(void **)&real_pthread_create =
+		preload_next_symbol("pthread_create", (void *)pthread_create);
+	*(void **)&real_thrd_create =
+		preload_next_symbol("thrd_create", (void *)thrd_create);
+}
+
+static void before_thread(void)
+{
+	struct pp_pool *pool = preload_pool_if_made();
+
+	if (!real_pthread_create)
+		find_thread_functions();
+	if (pool)
+		reclaimd_start(&pool->reclaimd);
+}
+
+PP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			     void *(*start)(void *), void *arg)
+{
+	/* The background thread comes through here too, and finds that it is
+	 * being started. */
+	before_thread();
+	return real_pthread_create(thread, attr, start, arg);
+}
+
+PP_EXPORT int thrd_create(thrd_t *thread, thrd_start_t start, void *arg)
+{
+	before_thread();
+	return real_thrd_create ? real_thrd_create(thread, start, arg) :
+				  thrd_error;
 }
 
 void preload_interpose(void)

@@ -35,7 +35,7 @@ struct pp_pool *preload_pool(void)
 	if (!preload_is_relocated())
 		return NULL;
 	if (!pool_default_is_ready()) {
-		pool_own_fork_handlers = true;
+		pool_is_preloaded = true;
 		config_early_environ = constructed ? NULL : early_environ();
 	}
 	return pool_default();

@@ -32,6 +32,11 @@
 	atomic_exchange_explicit(p, v, memory_order_release)
 #define xchg_relaxed(p, v)	\
 	atomic_exchange_explicit(p, v, memory_order_relaxed)
+/* For two sides that each store one word and then load the other's: with
+ * these four accesses at least one of them sees the other. */
+#define xchg_full(p, v)		\
+	atomic_exchange_explicit(p, v, memory_order_seq_cst)
+#define load_full(p)		atomic_load_explicit(p, memory_order_seq_cst)
 #define cas_acquire(p, old, new)					\
 	atomic_compare_exchange_strong_explicit(p, old, new,		\
 			memory_order_acquire, memory_order_relaxed)

@@ -21,7 +21,9 @@
 	X(MOVE,    "mremap of a long run") \
 	X(RESET,   "mmap over a range that was moved to") \
 	X(STORAGE, "mmap for thread caches") \
-	X(KEY,     "pthread_key_create and pthread_setspecific")
+	X(KEY,     "pthread_key_create and pthread_setspecific") \
+	X(MEMBARRIER, "registering for membarrier(2)") \
+	X(THREAD,  "pthread_create of a background thread")
 
 enum fault_point {
 #define X(name, what) FAULT_##name,

@@ -13,6 +13,8 @@
 #include "base/atomic.h"
 
 void waitq_sleep(_Atomic uint32_t *word, uint32_t seen);
+void waitq_sleep_for(_Atomic uint32_t *word, uint32_t seen, uint64_t for_ns);
 void waitq_wake_one(_Atomic uint32_t *word);
+void waitq_wake_all(_Atomic uint32_t *word);
 
 #endif

@@ -3,8 +3,11 @@
 #include "os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 
@@ -145,6 +148,30 @@ int os_map_storage(size_t bytes, void **out)
 		return (int)ret;
 	*out = (void *)(uintptr_t)ret;
 	return 0;
+}
+
+int os_membarrier_register(void)
+{
+	if (fault_hit(FAULT_MEMBARRIER))
+		return -ENOSYS;
+	return (int)sys_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+int os_membarrier(void)
+{
+	return (int)sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+}
+
+/* Without a descriptor: the folder has a link from each thread's. */
+unsigned os_nr_threads(void)
+{
+	struct stat st;
+
+	if (sys_call6(SYS_newfstatat, AT_FDCWD,
+		      (long)(uintptr_t)"/proc/self/task",
+		      (long)(uintptr_t)&st, 0, 0, 0) < 0)
+		return 0;
+	return st.st_nlink > 2 ? (unsigned)st.st_nlink - 2 : 0;
 }
 
 void os_yield(void)

@@ -46,6 +46,18 @@ int os_reset(void *addr, size_t bytes);
 /* Committed memory for thread caches, counted by who asks. */
 int os_map_storage(size_t bytes, void **out);
 
+/*
+ * A full memory barrier in every running thread of the process, for one side
+ * of a protocol whose other side has a compiler barrier only.  Registering
+ * comes first, once; -ENOSYS or -EPERM where the kernel or a filter refuses.
+ */
+int os_membarrier_register(void);
+int os_membarrier(void);
+
+/* Threads of the process, those that have exited but are still there included;
+ * 0: not known (no /proc). */
+unsigned os_nr_threads(void);
+
 void os_yield(void);
 uint64_t os_now_ns(void);
 uint64_t os_machine_bytes(void);	/* physical memory; 0: not known */

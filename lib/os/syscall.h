@@ -12,6 +12,7 @@
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "base/atomic.h"
 
@@ -103,16 +104,28 @@ static inline long sys_prctl(long option, long a, long b, long c, long d)
 	return sys_call6(SYS_prctl, option, a, b, c, d, 0);
 }
 
-static inline long sys_futex_wait(_Atomic uint32_t *word, uint32_t seen)
+/* @timeout: relative; NULL: none. */
+static inline long sys_futex_wait(_Atomic uint32_t *word, uint32_t seen,
+				  const struct timespec *timeout)
 {
 	return sys_call6(SYS_futex, (long)(uintptr_t)word, FUTEX_WAIT_PRIVATE,
-			 (long)seen, 0, 0, 0);
+			 (long)seen, (long)(uintptr_t)timeout, 0, 0);
 }
 
 static inline long sys_futex_wake(_Atomic uint32_t *word, int nr_wake)
 {
 	return sys_call6(SYS_futex, (long)(uintptr_t)word, FUTEX_WAKE_PRIVATE,
 			 nr_wake, 0, 0, 0);
+}
+
+static inline long sys_membarrier(int command)
+{
+	return sys_call3(SYS_membarrier, command, 0, 0);
+}
+
+static inline long sys_gettid(void)
+{
+	return sys_call3(SYS_gettid, 0, 0, 0);
 }
 
 static inline long sys_getpid(void)

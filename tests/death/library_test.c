@@ -107,7 +107,7 @@ static void free_twice_flushed(void *arg)
 
 	expect_double_free("pp_free_pages", run);
 	pp_free_pages(pool, run);
-	pool_drain_self(pool);
+	pool_drain(pool);
 	pp_free_pages(pool, run);
 }
 
@@ -357,7 +357,7 @@ static void free_object_twice_flushed(void *arg)
 	memset(keep, 1, 16);
 	expect_double_free("pp_cache_free", p);
 	pp_cache_free(cache, p);
-	pool_drain_self(pool);
+	pool_drain(pool);
 	pp_cache_free(cache, p);
 }
 

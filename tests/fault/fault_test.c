@@ -148,7 +148,7 @@ static void fill_and_free(struct scene *s)
 static void realloc_around(struct scene *s)
 {
 	/* From the first block on, the second run behind the first. */
-	pool_drain_self(s->pool);
+	pool_drain(s->pool);
 	take(s, 600, 1, 0);
 	take(s, 600, 1, 0);
 	resize(s, 0, 1100);	/* by moving */
@@ -244,7 +244,7 @@ static void end_pool(struct pp_pool *pool)
 	struct pp_stats st;
 
 	assert_int_equal(pp_pool_check(pool), 0);
-	pool_drain_self(pool);
+	pool_drain(pool);
 	st = pool_stats(pool);
 	assert_int_equal(st.cached_pages, 0);
 	assert_int_equal(st.isolated_pages, 0);

@@ -12,8 +12,9 @@ layers="
 2	blockmap span runs vmstat
 3	pageblock
 4	zone zone_place watermark backing
-6	pcp pcp_registry
+6	pcp pcp_registry pcp_drain
 7	page_alloc
+9	reclaimd
 10	slowpath
 11	slab slab_class
 12	pool show diagnose check cache api

@@ -41,7 +41,7 @@ undefined "${objects[@]}" | grep -E ' (_*[a-z]*printf(_chk)?|f?puts(_unlocked)?|
 undefined "${objects[@]}" | grep -E ' (secure_)?getenv$' | grep -v '^lib/config\.o ' |
 	verdict "only config reads the environment"
 undefined "${objects[@]}" | grep -E ' (exit|_exit|atexit|signal|sigaction|setlocale|pthread_atfork|dlopen|dlsym)$' |
-	grep -v -E '^lib/(config|pool)\.o ' |
+	grep -v -E '^lib/(config|pool)\.o |^lib/reclaimd\.o exit$' |
 	verdict "the core neither exits nor hooks into the process"
 
 diff <(declared | sed 's/$/@@PAGEPOOL_0/') <(exported $core) | grep '^[<>]' |
@@ -61,7 +61,7 @@ family="malloc calloc realloc reallocarray free cfree posix_memalign
 	__libc_free __libc_memalign __libc_valloc __libc_pvalloc
 	__posix_memalign"
 # What it stands in front of beside the family, see preload/interpose.c.
-may_wrap="dlopen __register_atfork"
+may_wrap="dlopen __register_atfork pthread_create thrd_create"
 
 comm -23 <(printf '%s\n' $family | sort) <(exported $preload) |
 	sed 's/^/missing: /' | verdict "the preload library exports the whole malloc family"

@@ -122,7 +122,7 @@ static int child_work(struct load *l)
 /* Others' caches are given up, and count no more. */
 static int child_adopts(struct load *l)
 {
-	pool_drain_self(l->pool);
+	pool_drain(l->pool);
 	if (pp_stat_read(l->pool, PP_STAT_NR_THREADS) > 1)
 		return 31;
 	if (pp_stat_read(l->pool, PP_STAT_CACHED_PAGES) != 0)
@@ -209,7 +209,7 @@ static void test_stress_fork_under_load(void **state)
 		pthread_join(thread[i], NULL);
 	assert_int_equal(heirloom_end(&l, &h), 0);
 	assert_int_equal(pp_cache_destroy(l.cache), 0);
-	pool_drain_self(l.pool);
+	pool_drain(l.pool);
 	assert_int_equal(pool_stats(l.pool).used_pages,
 			 l.pool->zone.charged_pages);
 	pool_end(l.pool);

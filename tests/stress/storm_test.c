@@ -116,7 +116,7 @@ static void test_stress_storm_of_threads(void **state)
 	assert_true(most > ALIVE / 2);
 	free_left(s, atomic_load(&s->left));
 	assert_int_equal(pp_cache_destroy(s->cache), 0);
-	pool_drain_self(s->pool);
+	pool_drain(s->pool);
 	assert_int_equal(pp_stat_read(s->pool, PP_STAT_NR_THREADS), 1);
 	assert_int_equal(pool_stats(s->pool).cached_pages, 0);
 	assert_int_equal(pool_stats(s->pool).used_pages, 1);

@@ -200,7 +200,7 @@ static void arena_end(struct arena *a)
 	assert_threads_ok();
 	for (size_t i = 0; i < COUNT_OF(object_bytes); i++)
 		assert_int_equal(pp_cache_destroy(a->cache[i]), 0);
-	pool_drain_self(a->pool);
+	pool_drain(a->pool);
 	s = pool_stats(a->pool);
 	assert_int_equal(s.cached_pages, 0);
 	assert_int_equal(s.isolated_pages, 0);

@@ -144,11 +144,11 @@ static void test_pcp_counts_are_exact_after_every_step(void **state)
 			take(f, i, n, rng_below(&r, 50) ? 0 : PP_MEMALLOC);
 		check_counts(f);
 		if (steps % 1000 == 999)
-			pool_drain_self(&f->pool);
+			pool_drain(&f->pool);
 	}
 	give_all(f);
 	check_counts(f);
-	pool_drain_self(&f->pool);
+	pool_drain(&f->pool);
 	assert_int_equal(cached_pages(f), 0);
 	assert_int_equal(used_pages(f), 0);
 	fixture_end(f);
@@ -232,10 +232,10 @@ static void test_pcp_hides_less_when_memory_is_short(void **state)
 	pthread_t thread;
 
 	(void)state;
-	pool_drain_self(&f->pool);
+	pool_drain(&f->pool);
 	take(f, 0, zone_free_pages(z) - load_relaxed(&z->low_pages), 0);
 	assert_non_null(f->run[0].p);
-	pool_drain_self(&f->pool);
+	pool_drain(&f->pool);
 	assert_true(zone_free_pages(z) <= load_relaxed(&z->high_pages));
 	assert_int_equal(pthread_create(&thread, NULL, frugal_thread, f), 0);
 	pthread_join(thread, NULL);

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* pcp_drain.c - see pcp_drain.h. */
+#include "pcp_drain.h"
+
+#include <errno.h>
+
+#include "base/waitq.h"
+#include "os/os.h"
+
+/* Passes over busy caches before the drainer sleeps between two of them, and
+ * for how long it does. */
+#define DRAIN_YIELDS		64
+#define DRAIN_NAP_NS		200000
+
+static bool drain_locked;	/* const after pcp_drain_init() */
+
+void pcp_drain_init(void)
+{
+	static _Atomic bool done;
+
+	if (!xchg_relaxed(&done, true))
+		drain_locked = os_membarrier_register() != 0;
+}
+
+uint32_t pcp_drain_initial(void)
+{
+	return drain_locked ? DRAIN_LOCKED : DRAIN_NONE;
+}
+
+/* The owner's side */
+
+static bool drain_cas(struct pcp *pcp, uint32_t from, uint32_t to)
+{
+	return cas_acquire(&pcp->drain, &from, to);
+}
+
+static bool busy_cas(struct pcp *pcp, uint32_t from, uint32_t to)
+{
+	return cas_acquire(&pcp->busy, &from, to);
+}
+
+/* Busy, and drain was not NONE.  True if the cache is the owner's now. */
+static bool owner_wins(struct pcp *pcp)
+{
+	if (drain_cas(pcp, DRAIN_LIFE, DRAIN_NONE))
+		return true;
+	if (!drain_cas(pcp, DRAIN_WANTED, DRAIN_MINE))
+		return load_acquire(&pcp->drain) == DRAIN_NONE;
+	pcp_flush(pcp);
+	store_release(&pcp->drain, DRAIN_NONE);
+	return true;
+}
+
+bool pcp_enter_slow(struct pcp *pcp)
+{
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
+		store_relaxed(&pcp->alive, true);
+		return busy_cas(pcp, PCP_FREE, PCP_OWNER);
+	}
+	if (pcp_enter(pcp))
+		return true;
+	store_relaxed(&pcp->busy, PCP_OWNER);
+	barrier();
+	if (owner_wins(pcp))
+		return true;
+	pcp_leave(pcp);
+	return false;
+}
+
+void pcp_enter_for_good(struct pcp *pcp)
+{
+	/* As long as the drainer needs for one cache. */
+	while (!pcp_enter_slow(pcp))
+		os_yield();
+}
+
+void pcp_wait_begin(struct pcp *pcp)
+{
+	/* Release: pairs with the acquire in drain_take(). */
+	if (pcp)
+		store_release(&pcp->busy, PCP_WAITING);
+}
+
+void pcp_wait_end(struct pcp *pcp)
+{
+	if (pcp)
+		store_relaxed(&pcp->busy, PCP_OWNER);
+}
+
+/* The drainer's side; REGISTRY is held unless said otherwise */
+
+static bool holds_anything(struct pcp *pcp)
+{
+	return load_relaxed(&pcp->granted_bytes) != 0;
+}
+
+/* Has it to be emptied in this drain? */
+static bool is_wanted(struct pcp *pcp)
+{
+	uint32_t drain = load_relaxed(&pcp->drain);
+
+	return drain == DRAIN_LOCKED ? holds_anything(pcp) :
+				       drain == DRAIN_WANTED;
+}
+
+static bool drain_take(struct pcp *pcp, uint32_t from)
+{
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		return busy_cas(pcp, PCP_FREE, PCP_DRAINER);
+	/* Acquire: pairs with the release in pcp_leave(). */
+	return load_acquire(&pcp->busy) == PCP_FREE &&
+	       drain_cas(pcp, from, DRAIN_TAKEN);
+}
+
+static void drain_give_back(struct pcp *pcp)
+{
+	/* Release: pairs with the acquire in pcp_enter(), and in busy_cas(). */
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		store_release(&pcp->busy, PCP_FREE);
+	else
+		store_release(&pcp->drain, DRAIN_NONE);
+}
+
+/* Drops REGISTRY and takes it again; the cache, which is taken, stays. */
+static void empty_taken(struct pcp *pcp)
+{
+	lock_release(&pcp_registry_lock);
+	pcp_flush(pcp);
+	lock_acquire(&pcp_registry_lock);
+	drain_give_back(pcp);
+}
+
+static unsigned mark_all(struct pcp_registry *reg, const struct pcp *self)
+{
+	unsigned nr = 0;
+
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
+		if (pcp == self || pcp->orphan || !holds_anything(pcp))
+			continue;
+		if (!drain_cas(pcp, DRAIN_NONE, DRAIN_WANTED))
+			drain_cas(pcp, DRAIN_LIFE, DRAIN_WANTED);
+		nr++;
+	}
+	lock_release(&pcp_registry_lock);
+	return nr;
+}
+
+/* Empties what is not busy; how many were. */
+static unsigned drain_pass(struct pcp_registry *reg, const struct pcp *self)
+{
+	unsigned nr_busy = 0;
+
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
+		if (pcp == self || pcp->orphan || !is_wanted(pcp))
+			continue;
+		if (drain_take(pcp, DRAIN_WANTED))
+			empty_taken(pcp);
+		else if (load_acquire(&pcp->busy) == PCP_WAITING)
+			drain_cas(pcp, DRAIN_WANTED, DRAIN_NONE);
+		else if (is_wanted(pcp))
+			nr_busy++;
+	}
+	lock_release(&pcp_registry_lock);
+	return nr_busy;
+}
+
+static void unmark_all(struct pcp_registry *reg)
+{
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
+		drain_cas(pcp, DRAIN_WANTED, DRAIN_NONE);
+	lock_release(&pcp_registry_lock);
+}
+
+static void wait_a_little(unsigned nr_waits)
+{
+	static _Atomic uint32_t nobody_wakes;
+
+	if (nr_waits < DRAIN_YIELDS)
+		os_yield();
+	else
+		waitq_sleep_for(&nobody_wakes, 0, DRAIN_NAP_NS);
+}
+
+int pcp_drain_all(struct pcp_registry *reg, struct pcp *self)
+{
+	uint64_t deadline;
+	unsigned i = 0;
+
+	lock_assert_held(&reg->drain_lock);
+	if (!mark_all(reg, self))
+		return 0;
+	/* Refused since the start, by a filter: owners who come by still find
+	 * what is wanted, but nobody may take a cache from a sleeping one. */
+	if (!drain_locked && os_membarrier()) {
+		unmark_all(reg);
+		return -EBUSY;
+	}
+	deadline = os_now_ns() + PCP_DRAIN_MAX_NS;
+	while (drain_pass(reg, self)) {
+		if (os_now_ns() > deadline) {
+			unmark_all(reg);
+			return -EBUSY;
+		}
+		wait_a_little(i++);
+	}
+	return 0;
+}
+
+/* Idle caches */
+
+/* Was the owner there since the last look?  Asks anew. */
+static bool was_used(struct pcp *pcp)
+{
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		return xchg_relaxed(&pcp->alive, false);
+	return drain_cas(pcp, DRAIN_NONE, DRAIN_LIFE) ||
+	       load_relaxed(&pcp->drain) != DRAIN_LIFE;
+}
+
+unsigned pcp_drain_idle(struct pcp_registry *reg)
+{
+	unsigned nr = 0;
+
+	lock_assert_held(&reg->drain_lock);
+	if (!drain_locked && os_membarrier())
+		return 0;
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
+		if (pcp->orphan || !holds_anything(pcp))
+			continue;
+		if (!was_used(pcp) && drain_take(pcp, DRAIN_LIFE)) {
+			empty_taken(pcp);
+			add_relaxed(&reg->vmstat->event[EVENT_IDLE_DRAINS], 1);
+		} else {
+			nr++;
+		}
+	}
+	lock_release(&pcp_registry_lock);
+	return nr;
+}
+
+uint64_t pcp_sum_granted_bytes(struct pcp_registry *reg,
+			       const struct pcp *self)
+{
+	uint64_t sum = 0;
+
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
+		/* Full: pairs with grant() in pcp.c. */
+		if (pcp != self)
+			sum += load_full(&pcp->granted_bytes);
+	lock_release(&pcp_registry_lock);
+	return sum;
+}

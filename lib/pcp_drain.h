@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pcp_drain.h - emptying the caches of threads from outside (layer 6).
+ *
+ * What a thread caches is used for its zone and of no use to anybody else, and
+ * a thread that sleeps cannot be asked for it.  So a drainer takes it, while
+ * the owner's fast path knows nothing of that but one load.
+ *
+ *	struct pcp.drain	who may set it		the contents are
+ *	NONE			drainer, owner		the owner's, while busy
+ *	WANTED	NONE ->		drainer			the owner's, while busy
+ *	LIFE	NONE ->		drainer			the owner's, while busy
+ *	TAKEN	WANTED, LIFE ->	drainer, not busy	the drainer's
+ *	MINE	WANTED ->	owner, busy		the owner's
+ *	LOCKED	for ever	nobody			whose busy is
+ *
+ * The owner raises busy and then looks at drain; the drainer sets WANTED and
+ * then looks at busy.  One of the two sees the other, if a full barrier stands
+ * between the store and the load on both sides.  The drainer's membarrier(2)
+ * is that barrier for all threads at once, so that the owner needs none.  A
+ * busy owner who finds WANTED, now or when it next enters, empties its cache
+ * itself (MINE).  Each change from WANTED or LIFE is a compare-and-swap, so
+ * that one of the two wins; TAKEN and MINE end as NONE.
+ *
+ * LIFE asks whether the thread is alive: an owner who finds it puts NONE back
+ * and goes on.  Where it still stands a second later, nobody was there.
+ *
+ * Where membarrier is refused, drain is LOCKED in all caches for ever: the fast
+ * path always fails, and busy is a lock that owner and drainer take by
+ * compare-and-swap.
+ *
+ * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and none of
+ *     WANTED, TAKEN is left when it lets go; fork takes the lock, so a child
+ *     finds neither
+ * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
+ * D3: whoever empties a cache leaves it with nothing granted (I4)
+ */
+#ifndef PP_PCP_DRAIN_H
+#define PP_PCP_DRAIN_H
+
+#include "pcp.h"
+
+/* struct pcp.drain */
+enum {
+	DRAIN_NONE,
+	DRAIN_WANTED,
+	DRAIN_LIFE,
+	DRAIN_TAKEN,
+	DRAIN_MINE,
+	DRAIN_LOCKED,
+};
+
+/* Once, before the first pool: finds out whether there is a membarrier. */
+void pcp_drain_init(void);
+
+/* What a new cache's drain is. */
+uint32_t pcp_drain_initial(void);
+
+/**
+ * pcp_enter_slow() - pcp_enter() for an owner who has the time to look why.
+ * Return: false while a drainer has the cache: work without.
+ */
+bool pcp_enter_slow(struct pcp *pcp);
+
+/* The owner is about to exit: no drainer touches the cache from now on.  Waits
+ * for one that does. */
+void pcp_enter_for_good(struct pcp *pcp);
+
+/* Around a wait in a slow path: the owner has flushed its cache, and drainers
+ * need not wait for it. */
+void pcp_wait_begin(struct pcp *pcp);
+void pcp_wait_end(struct pcp *pcp);
+
+/**
+ * pcp_drain_all() - empty all caches that hold anything now.
+ * @self: but this one; NULL: none.
+ *
+ * Context: drain_lock held; takes REGISTRY, SLAB and ZONE.  May wait for
+ * threads that are inside a slow path, PCP_DRAIN_MAX_NS at the most.
+ * Return: 0; -EBUSY if one of them did not leave in that time.
+ */
+int pcp_drain_all(struct pcp_registry *reg, struct pcp *self);
+
+#define PCP_DRAIN_MAX_NS	1000000000ull
+
+/**
+ * pcp_drain_idle() - empty the caches that were not used since the last call.
+ * Context: as pcp_drain_all(), but never waits.
+ * Return: how many caches still hold something.
+ */
+unsigned pcp_drain_idle(struct pcp_registry *reg);
+
+/* Bytes that caches other than @self were granted: at least what they hold. */
+uint64_t pcp_sum_granted_bytes(struct pcp_registry *reg,
+			       const struct pcp *self);
+
+#endif

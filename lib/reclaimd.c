@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: MIT */
+/* reclaimd.c - see reclaimd.h. */
+#include "reclaimd.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "base/bits.h"
+#include "base/fault.h"
+#include "base/waitq.h"
+#include "os/os.h"
+#include "os/syscall.h"
+
+#define THREAD_NAME		"pp-reclaimd"
+#define TICK_NS			1000000000ull
+/* Between two looks whether the program's other threads are gone. */
+#define LAST_LOOK_NS		20000000ull
+/* The stack beyond what libc wants of one: four times what we use of it.
+ * Programs with much thread-local storage need more: so often it is doubled. */
+#define STACK_BYTES		(64u << 10)
+#define STACK_MAX_TRIES		8
+
+/* All reclaimds that run, and whether main() has left by pthread_exit(). */
+static struct lock list_lock = LOCK_INIT(LEAF);
+static struct reclaimd *running;	/* list_lock */
+static _Atomic uint32_t nr_running;
+static _Atomic bool main_has_exited;
+
+/* Draining */
+
+static bool is_served(struct reclaimd *r, uint32_t ticket)
+{
+	/* Acquire: pairs with the release in serve(). */
+	return (int32_t)(load_acquire(&r->done) - ticket) >= 0;
+}
+
+/* drain_lock held. */
+static int serve(struct reclaimd *r, struct pcp *self)
+{
+	uint32_t upto = load_relaxed(&r->wanted);
+	int err;
+
+	store_relaxed(&r->next_ns, os_now_ns() + RECLAIMD_INTERVAL_NS);
+	err = pcp_drain_all(r->reg, self);
+	r->reg->drain_small(r->reg, NULL);
+	add_relaxed(&r->reg->vmstat->event[EVENT_DRAINS], 1);
+	/* Release: pairs with the acquire in is_served(). */
+	store_release(&r->done, upto);
+	waitq_wake_all(&r->done);
+	return err;
+}
+
+int reclaimd_drain_now(struct reclaimd *r, struct pcp *self)
+{
+	int err;
+
+	lock_acquire(&r->reg->drain_lock);
+	err = serve(r, self);
+	lock_release(&r->reg->drain_lock);
+	return err;
+}
+
+/* Where there is no thread.  True once the caller has drained, or the next
+ * drain has to wait. */
+static void serve_self(struct reclaimd *r, struct pcp *self, uint32_t ticket)
+{
+	lock_acquire(&r->reg->drain_lock);
+	if (!is_served(r, ticket) && os_now_ns() >= load_relaxed(&r->next_ns))
+		serve(r, self);
+	lock_release(&r->reg->drain_lock);
+}
+
+static uint64_t until(uint64_t then_ns, uint64_t now_ns)
+{
+	return then_ns > now_ns ? then_ns - now_ns : 0;
+}
+
+/* One step of a request: drains, or sleeps until that may be worth while. */
+static void pursue(struct reclaimd *r, struct pcp *self, uint32_t ticket,
+		   uint64_t left_ns)
+{
+	uint32_t seen = load_relaxed(&r->done);
+	uint64_t wait_ns = left_ns;
+
+	if (is_served(r, ticket))
+		return;
+	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
+		pcp_kick_reclaimd(r->reg);
+	} else {
+		serve_self(r, self, ticket);
+		wait_ns = min_u64(left_ns, until(load_relaxed(&r->next_ns),
+						 os_now_ns()));
+	}
+	if (!is_served(r, ticket) && wait_ns)
+		waitq_sleep_for(&r->done, seen, wait_ns);
+}
+
+bool reclaimd_drain(struct reclaimd *r, struct pcp *self)
+{
+	uint64_t deadline = os_now_ns() + RECLAIMD_WAIT_NS, left;
+	uint32_t ticket = add_relaxed(&r->wanted, 1) + 1;
+
+	/* Each round sleeps until a drain ends or may begin. */
+	while (!is_served(r, ticket)) {
+		left = until(deadline, os_now_ns());
+		if (!left)
+			return false;
+		pursue(r, self, ticket, left);
+	}
+	return true;
+}
+
+/* The thread */
+
+/* On a thread of its own, for the program's handlers need a stack. */
+static void *end_program(void *unused)
+{
+	sigset_t none;
+
+	(void)unused;
+	sigemptyset(&none);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	exit(0);
+}
+
+/*
+ * A process ends when its last thread does, which main() may have left by
+ * pthread_exit().  Ours must not keep it alive.  The first thread stays in the
+ * list until then.
+ */
+static void end_if_last(void)
+{
+	pthread_t last;
+
+	if (os_nr_threads() == 1 + load_relaxed(&nr_running) &&
+	    pthread_create(&last, NULL, end_program, NULL) == 0)
+		pthread_join(last, NULL);
+}
+
+static void on_main_exit(void)
+{
+	store_relaxed(&main_has_exited, true);
+	lock_acquire(&list_lock);
+	for (struct reclaimd *r = running; r; r = r->next)
+		pcp_kick_reclaimd(r->reg);
+	lock_release(&list_lock);
+}
+
+/* Serves what is wanted, as early as the rule allows.  How long to sleep, 0:
+ * not at all. */
+static uint64_t serve_requests(struct reclaimd *r, uint64_t now)
+{
+	uint32_t wanted = load_relaxed(&r->wanted);
+	uint64_t wait_ns;
+
+	if (is_served(r, wanted))
+		return UINT64_MAX;
+	wait_ns = until(load_relaxed(&r->next_ns), now);
+	if (!wait_ns)
+		reclaimd_drain_now(r, NULL);
+	return wait_ns;
+}
+
+/* Nothing is held anywhere: wait until something is. */
+static void rest(struct reclaimd *r, uint32_t seen)
+{
+	/* Full: who is granted something sees this, or we see what it got. */
+	xchg_full(&r->reg->resting, true);
+	if (!pcp_sum_granted_bytes(r->reg, NULL))
+		waitq_sleep(&r->reg->kick, seen);
+	store_relaxed(&r->reg->resting, false);
+}
+
+static unsigned tick(struct reclaimd *r)
+{
+	unsigned nr;
+
+	lock_acquire(&r->reg->drain_lock);
+	nr = pcp_drain_idle(r->reg);
+	lock_release(&r->reg->drain_lock);
+	return nr;
+}
+
+static void reclaimd_loop(struct reclaimd *r)
+{
+	uint64_t next_tick = os_now_ns() + TICK_NS, now, wait_ns;
+	unsigned nr_held = 1;
+
+	while (!load_relaxed(&r->stop)) {
+		uint32_t seen = load_relaxed(&r->reg->kick);
+
+		add_relaxed(&r->reg->vmstat->event[EVENT_RECLAIMD_RUNS], 1);
+		now = os_now_ns();
+		if (now >= next_tick) {
+			nr_held = tick(r);
+			next_tick = now + TICK_NS;
+		}
+		wait_ns = min_u64(serve_requests(r, now),
+				  until(next_tick, now));
+		if (load_relaxed(&main_has_exited)) {
+			end_if_last();
+			wait_ns = min_u64(wait_ns, LAST_LOOK_NS);
+		} else if (!nr_held && wait_ns) {
+			rest(r, seen);
+			nr_held = 1;
+			next_tick = os_now_ns() + TICK_NS;
+			continue;
+		}
+		if (wait_ns)
+			waitq_sleep_for(&r->reg->kick, seen, wait_ns);
+	}
+}
+
+static void *reclaimd_main(void *arg)
+{
+	sys_prctl(PR_SET_NAME, (long)(uintptr_t)THREAD_NAME, 0, 0, 0);
+	reclaimd_loop(arg);
+	return NULL;
+}
+
+/* Starting and stopping */
+
+static int make_thread(struct reclaimd *r)
+{
+	char *stack = (char *)r->stack + PP_PAGE_BYTES;
+	pthread_attr_t attr;
+	int err;
+
+	err = pthread_attr_init(&attr);
+	if (err)
+		return -err;
+	err = pthread_attr_setstack(&attr, stack,
+				    r->stack_bytes - PP_PAGE_BYTES);
+	if (!err)
+		err = pthread_create(&r->thread, &attr, reclaimd_main, r);
+	pthread_attr_destroy(&attr);
+	return -err;
+}
+
+static void drop_stack(struct reclaimd *r)
+{
+	if (r->stack)
+		os_unreserve(r->stack, r->stack_bytes);
+	r->stack = NULL;
+}
+
+/* Below it a page without access. */
+static int make_stack(struct reclaimd *r)
+{
+	int err = os_reserve(r->stack_bytes, PP_PAGE_BYTES, THREAD_NAME,
+			     &r->stack);
+
+	if (err)
+		return err;
+	err = os_commit((char *)r->stack + PP_PAGE_BYTES,
+			r->stack_bytes - PP_PAGE_BYTES);
+	if (err)
+		drop_stack(r);
+	return err;
+}
+
+/* -EINVAL means that thread-local storage does not fit. */
+static int make_thread_and_stack(struct reclaimd *r)
+{
+	int err = -EINVAL;
+
+	if (!r->stack)
+		r->stack_bytes = round_up_pow2(STACK_BYTES +
+					       (size_t)PTHREAD_STACK_MIN,
+					       PP_PAGE_BYTES);
+	for (unsigned i = 0; i < STACK_MAX_TRIES && err == -EINVAL; i++) {
+		if (!r->stack && make_stack(r))
+			return -ENOMEM;
+		err = make_thread(r);
+		if (err == -EINVAL) {
+			drop_stack(r);
+			r->stack_bytes *= 2;
+		}
+	}
+	return err;
+}
+
+static int start_masked(struct reclaimd *r)
+{
+	sigset_t all, saved;
+	int err;
+
+	if (fault_hit(FAULT_THREAD))
+		return -EAGAIN;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	err = make_thread_and_stack(r);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return err;
+}
+
+static void list_add(struct reclaimd *r)
+{
+	lock_acquire(&list_lock);
+	r->next = running;
+	running = r;
+	add_relaxed(&nr_running, 1);
+	lock_release(&list_lock);
+}
+
+static void list_del(struct reclaimd *r)
+{
+	struct reclaimd **link = &running;
+
+	lock_acquire(&list_lock);
+	while (*link != r)
+		link = &(*link)->next;
+	*link = r->next;
+	sub_relaxed(&nr_running, 1);
+	lock_release(&list_lock);
+}
+
+int reclaimd_start(struct reclaimd *r)
+{
+	int none = RECLAIMD_NONE, err;
+
+	if (!cas_relaxed(&r->state, &none, RECLAIMD_STARTING))
+		return 0;
+	pcp_main_exit_hook = on_main_exit;
+	pcp_watch_thread_exit();
+	store_relaxed(&r->stop, false);
+	list_add(r);
+	err = start_masked(r);
+	if (err)
+		list_del(r);
+	store_relaxed(&r->state, err ? RECLAIMD_NONE : RECLAIMD_RUNNING);
+	return err;
+}
+
+void reclaimd_stop(struct reclaimd *r)
+{
+	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
+		store_relaxed(&r->stop, true);
+		pcp_kick_reclaimd(r->reg);
+		pthread_join(r->thread, NULL);
+		list_del(r);
+		store_relaxed(&r->state, RECLAIMD_NONE);
+	}
+	drop_stack(r);
+}
+
+void reclaimd_forget(struct reclaimd *r)
+{
+	/* The stack is used again if the child makes threads of its own. */
+	store_relaxed(&r->state, RECLAIMD_NONE);
+	store_relaxed(&r->reg->resting, false);
+	store_relaxed(&r->done, load_relaxed(&r->wanted));
+	store_relaxed(&r->next_ns, 0);
+	store_relaxed(&nr_running, 0);
+	running = NULL;
+	lock_init(&list_lock, LOCK_RANK_LEAF);
+}
+
+void reclaimd_init(struct reclaimd *r, struct pcp_registry *reg)
+{
+	r->reg = reg;
+	store_relaxed(&r->state, RECLAIMD_NONE);
+}
