@@ -17,7 +17,7 @@
  * what is freed there goes back at once, so that one drain is enough for as
  * long as memory is that short.
  */
-static uint64_t share_bytes(const struct pcp *pcp)
+uint64_t pcp_share_bytes(const struct pcp *pcp)
 {
 	struct zone *zone = pcp->registry->zone;
 	uint64_t free = zone_free_pages(zone), hide;
@@ -36,7 +36,7 @@ static bool grant(struct pcp *pcp, uint64_t bytes)
 {
 	uint64_t granted = load_relaxed(&pcp->granted_bytes);
 
-	if (granted + bytes > share_bytes(pcp))
+	if (granted + bytes > pcp_share_bytes(pcp))
 		return false;
 	/* Full: pairs with rest() in reclaimd.c. */
 	xchg_full(&pcp->granted_bytes, granted + bytes);
@@ -48,7 +48,7 @@ static bool grant(struct pcp *pcp, uint64_t bytes)
 /* Threads were added, or memory is short: start again from nothing. */
 static void flush_if_over_share(struct pcp *pcp)
 {
-	if (load_relaxed(&pcp->granted_bytes) > share_bytes(pcp))
+	if (load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))
 		pcp_flush(pcp);
 }
 
@@ -176,7 +176,7 @@ void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word)
 /*
  * Long runs.  What was granted for them stays granted when one is taken, so
  * that a program which frees and allocates the same buffer does not pay for
- * the division in share_bytes().
+ * the division in pcp_share_bytes().
  */
 
 static void forget_long(struct pcp *pcp, unsigned i)

@@ -317,6 +317,7 @@ bool pcp_grow_magazine(struct pcp *pcp, unsigned class, uint32_t by,
 unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 			 uint64_t floor_pages, enum failure *why);
 void pcp_flush(struct pcp *pcp);	/* everything */
+uint64_t pcp_share_bytes(const struct pcp *pcp);
 
 /* Wakes the background thread, if there is one. */
 void pcp_kick_reclaimd(struct pcp_registry *reg);

@@ -130,6 +130,12 @@ static void empty_taken(struct pcp *pcp)
 	drain_give_back(pcp);
 }
 
+static void drain_want(struct pcp *pcp)
+{
+	if (!drain_cas(pcp, DRAIN_NONE, DRAIN_WANTED))
+		drain_cas(pcp, DRAIN_LIFE, DRAIN_WANTED);
+}
+
 static unsigned mark_all(struct pcp_registry *reg, const struct pcp *self)
 {
 	unsigned nr = 0;
@@ -138,8 +144,7 @@ static unsigned mark_all(struct pcp_registry *reg, const struct pcp *self)
 	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
 		if (pcp == self || pcp->orphan || !holds_anything(pcp))
 			continue;
-		if (!drain_cas(pcp, DRAIN_NONE, DRAIN_WANTED))
-			drain_cas(pcp, DRAIN_LIFE, DRAIN_WANTED);
+		drain_want(pcp);
 		nr++;
 	}
 	lock_release(&pcp_registry_lock);
@@ -211,13 +216,22 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self)
 
 /* Idle caches */
 
-/* Was the owner there since the last look?  Asks anew. */
-static bool was_used(struct pcp *pcp)
+/*
+ * What was asked at the last look may be taken now, after a barrier: LIFE that
+ * nobody answered, and WANTED for holding too much.  Otherwise asks anew.
+ */
+static bool take_if_asked(struct pcp *pcp)
 {
 	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
-		return xchg_relaxed(&pcp->alive, false);
-	return drain_cas(pcp, DRAIN_NONE, DRAIN_LIFE) ||
-	       load_relaxed(&pcp->drain) != DRAIN_LIFE;
+		return !xchg_relaxed(&pcp->alive, false) &&
+		       drain_take(pcp, DRAIN_LOCKED);
+	if (drain_take(pcp, DRAIN_WANTED) || drain_take(pcp, DRAIN_LIFE))
+		return true;
+	if (load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))
+		drain_want(pcp);
+	else
+		drain_cas(pcp, DRAIN_NONE, DRAIN_LIFE);
+	return false;
 }
 
 unsigned pcp_drain_idle(struct pcp_registry *reg)
@@ -231,7 +245,7 @@ unsigned pcp_drain_idle(struct pcp_registry *reg)
 	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
 		if (pcp->orphan || !holds_anything(pcp))
 			continue;
-		if (!was_used(pcp) && drain_take(pcp, DRAIN_LIFE)) {
+		if (take_if_asked(pcp)) {
 			empty_taken(pcp);
 			add_relaxed(&reg->vmstat->event[EVENT_IDLE_DRAINS], 1);
 		} else {

@@ -29,9 +29,8 @@
  * path always fails, and busy is a lock that owner and drainer take by
  * compare-and-swap.
  *
- * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and none of
- *     WANTED, TAKEN is left when it lets go; fork takes the lock, so a child
- *     finds neither
+ * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and no TAKEN is
+ *     left when it lets go; fork takes the lock, so a child finds none
  * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
  * D3: whoever empties a cache leaves it with nothing granted (I4)
  */
@@ -84,7 +83,8 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self);
 #define PCP_DRAIN_MAX_NS	1000000000ull
 
 /**
- * pcp_drain_idle() - empty the caches that were not used since the last call.
+ * pcp_drain_idle() - empty the caches that were not used since the last call,
+ * and have owners empty those that hold more than their share.
  * Context: as pcp_drain_all(), but never waits.
  * Return: how many caches still hold something.
  */

@@ -20,7 +20,7 @@
 #define LAST_LOOK_NS		20000000ull
 /* The stack beyond what libc wants of one: four times what we use of it.
  * Programs with much thread-local storage need more: so often it is doubled. */
-#define STACK_BYTES		(64u << 10)
+#define STACK_BYTES		((64u << 10) * (PP_SANITIZED ? 32 : 1))
 #define STACK_MAX_TRIES		8
 
 /* All reclaimds that run, and whether main() has left by pthread_exit(). */

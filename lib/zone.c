@@ -62,12 +62,15 @@ int zone_claim(struct zone *zone, const struct zone_request *req,
 	run->nr_pages = req->nr_pages;
 	run->moved_pages = req->moved_pages;
 	run->credit_pages = 0;
+	/* Pages stop counting as free before they are taken, and count again
+	 * after they can be found: who reads the number without the lock never
+	 * sees too many. */
+	count_used(zone, more);
 	run->fresh_pages = place_claim(zone, page, req->nr_pages);
 	set_map(zone, page,
 		run_word(req->nr_pages) | req->map_flags);
 	zone->moving_pages += req->moved_pages;
 	zone->making_pages += run->fresh_pages;
-	count_used(zone, more);
 	return 0;
 }
 
@@ -185,9 +188,9 @@ bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
 		.page = page + nr_pages,
 		.nr_pages = more_pages,
 	};
+	count_used(zone, more_pages);
 	run->fresh_pages = place_claim(zone, run->page, more_pages);
 	zone->making_pages += run->fresh_pages;
-	count_used(zone, more_pages);
 	set_map(zone, page, run_word(nr_pages + more_pages) | moved);
 	return true;
 }

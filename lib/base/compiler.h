@@ -29,6 +29,13 @@
 
 #define PP_CACHELINE_BYTES	64
 
+/* Sanitizers use much more stack. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define PP_SANITIZED		1
+#else
+#define PP_SANITIZED		0
+#endif
+
 #define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
 
 #define container_of(ptr, type, member) \
