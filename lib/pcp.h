@@ -36,6 +36,7 @@
 #define PP_PCP_H
 
 #include "base/bug.h"
+#include "base/delay.h"
 #include "base/lock.h"
 #include "vmstat.h"
 #include "zone.h"
@@ -70,6 +71,16 @@ enum {
 	PCP_OWNER,
 	PCP_DRAINER,		/* where busy is a lock, see pcp_drain.h */
 	PCP_WAITING,		/* the owner, who has emptied it */
+};
+
+/* struct pcp.drain: see pcp_drain.h. */
+enum {
+	DRAIN_NONE,
+	DRAIN_WANTED,
+	DRAIN_LIFE,
+	DRAIN_TAKEN,
+	DRAIN_MINE,
+	DRAIN_LOCKED,
 };
 
 struct pcp {
@@ -214,16 +225,19 @@ static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
 	store_relaxed(&pcp->busy, PCP_OWNER);
 	/* The drainer's membarrier stands between this store and load. */
 	barrier();
+	delay_at(DELAY_ENTER);
 	/* Acquire: pairs with the release in drain_give_back(). */
 	if (unlikely(load_acquire(&pcp->drain))) {
-		store_relaxed(&pcp->busy, PCP_FREE);
+		store_release(&pcp->busy, PCP_FREE);
 		return false;
 	}
+	delay_at(DELAY_INSIDE);
 	return true;
 }
 
 static PP_ALWAYS_INLINE void pcp_leave(struct pcp *pcp)
 {
+	VM_BUG_ON(load_relaxed(&pcp->drain) == DRAIN_TAKEN);
 	/* Release: pairs with the acquire in drain_take(). */
 	store_release(&pcp->busy, PCP_FREE);
 }

@@ -61,14 +61,17 @@ bool pcp_enter_slow(struct pcp *pcp)
 		return true;
 	store_relaxed(&pcp->busy, PCP_OWNER);
 	barrier();
+	delay_at(DELAY_OWNER);
 	if (owner_wins(pcp))
 		return true;
-	pcp_leave(pcp);
+	/* Release: as in pcp_leave(), for what was done before this. */
+	store_release(&pcp->busy, PCP_FREE);
 	return false;
 }
 
 void pcp_enter_for_good(struct pcp *pcp)
 {
+	delay_at(DELAY_EXIT);
 	/* As long as the drainer needs for one cache. */
 	while (!pcp_enter_slow(pcp))
 		os_yield();
@@ -108,8 +111,10 @@ static bool drain_take(struct pcp *pcp, uint32_t from)
 	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
 		return busy_cas(pcp, PCP_FREE, PCP_DRAINER);
 	/* Acquire: pairs with the release in pcp_leave(). */
-	return load_acquire(&pcp->busy) == PCP_FREE &&
-	       drain_cas(pcp, from, DRAIN_TAKEN);
+	if (load_acquire(&pcp->busy) != PCP_FREE)
+		return false;
+	delay_at(DELAY_TAKE);
+	return drain_cas(pcp, from, DRAIN_TAKEN);
 }
 
 static void drain_give_back(struct pcp *pcp)
@@ -126,6 +131,7 @@ static void empty_taken(struct pcp *pcp)
 {
 	lock_release(&pcp_registry_lock);
 	pcp_flush(pcp);
+	delay_at(DELAY_EMPTY);
 	lock_acquire(&pcp_registry_lock);
 	drain_give_back(pcp);
 }
@@ -197,6 +203,7 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self)
 	lock_assert_held(&reg->drain_lock);
 	if (!mark_all(reg, self))
 		return 0;
+	delay_at(DELAY_MARK);
 	/* Refused since the start, by a filter: owners who come by still find
 	 * what is wanted, but nobody may take a cache from a sleeping one. */
 	if (!drain_locked && os_membarrier()) {

@@ -32,22 +32,13 @@
  * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and no TAKEN is
  *     left when it lets go; fork takes the lock, so a child finds none
  * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
- * D3: whoever empties a cache leaves it with nothing granted (I4)
+ * D3: an owner who has entered finds no TAKEN until it leaves
+ * D4: whoever empties a cache leaves it with nothing granted (I4)
  */
 #ifndef PP_PCP_DRAIN_H
 #define PP_PCP_DRAIN_H
 
 #include "pcp.h"
-
-/* struct pcp.drain */
-enum {
-	DRAIN_NONE,
-	DRAIN_WANTED,
-	DRAIN_LIFE,
-	DRAIN_TAKEN,
-	DRAIN_MINE,
-	DRAIN_LOCKED,
-};
 
 /* Once, before the first pool: finds out whether there is a membarrier. */
 void pcp_drain_init(void);
