@@ -4,6 +4,7 @@
 
 #include "backing.h"
 #include "os/os.h"
+#include "trace.h"
 
 uint64_t page_floor_pages(struct zone *zone, unsigned flags)
 {
@@ -102,6 +103,7 @@ void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
 {
 	uint64_t pages = run_word_pages(word);
 
+	TRACE(mm_page_free, page, pages);
 	if (unlikely(word & MAP_MOVED)) {
 		free_moved(reg, page, pages);
 		return;

@@ -5,6 +5,7 @@
 
 #include "backing.h"
 #include "base/waitq.h"
+#include "trace.h"
 
 /* Runs that one refill asks for: up to 32 pages of them, 16 at the most. */
 #define REFILL_PAGES		32u
@@ -107,6 +108,7 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 		pcp->slots[bin->first + i] = (uint32_t)runs[i].page;
 	store_relaxed(&bin->count, (uint16_t)got);
 	pcp_count(pcp, EVENT_REFILL_PAGES, (int64_t)got * bin->pages);
+	TRACE(pcp_refill, bin->pages, got);
 	return got;
 }
 
@@ -153,6 +155,7 @@ static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
 	store_relaxed(&bin->count, (uint16_t)(count - n));
 	zone_unlock(zone);
 	pcp_count(pcp, EVENT_FLUSH_PAGES, n * bin->pages);
+	TRACE(pcp_flush, bin->pages, n);
 }
 
 void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word)

@@ -13,6 +13,7 @@
 #include "base/waitq.h"
 #include "os/os.h"
 #include "os/syscall.h"
+#include "trace.h"
 
 #define THREAD_NAME		"pp-reclaimd"
 #define TICK_NS			1000000000ull
@@ -44,8 +45,10 @@ static int serve(struct reclaimd *r, struct pcp *self)
 	int err;
 
 	store_relaxed(&r->next_ns, os_now_ns() + RECLAIMD_INTERVAL_NS);
+	TRACE(drain_begin, upto);
 	err = pcp_drain_all(r->reg, self);
 	r->reg->drain_small(r->reg, NULL);
+	TRACE(drain_end, upto, err);
 	add_relaxed(&r->reg->vmstat->event[EVENT_DRAINS], 1);
 	/* Release: pairs with the acquire in is_served(). */
 	store_release(&r->done, upto);
@@ -169,8 +172,10 @@ static void rest(struct reclaimd *r, uint32_t seen)
 {
 	/* Full: who is granted something sees this, or we see what it got. */
 	xchg_full(&r->reg->resting, true);
+	TRACE(mm_vmscan_kswapd_sleep);
 	if (!pcp_sum_granted_bytes(r->reg, NULL))
 		waitq_sleep(&r->reg->kick, seen);
+	TRACE(mm_vmscan_kswapd_wake);
 	store_relaxed(&r->reg->resting, false);
 }
 

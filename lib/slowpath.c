@@ -3,6 +3,7 @@
 #include "slowpath.h"
 
 #include "os/os.h"
+#include "trace.h"
 
 static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 		      uint64_t start_ns)
@@ -97,7 +98,10 @@ void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 {
 	void *run = page_alloc_once(reg, pcp, req, result);
 
-	if (likely(run))
-		return run;
-	return alloc_pages_slow(reg, pcp, req, result);
+	if (unlikely(!run))
+		run = alloc_pages_slow(reg, pcp, req, result);
+	TRACE(mm_page_alloc, run, req->nr_pages, req->flags);
+	if (unlikely(!run))
+		TRACE(alloc_fail, (int)result->why, req->nr_pages, req->flags);
+	return run;
 }
