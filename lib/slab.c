@@ -12,8 +12,6 @@
 #define SLAB_GIVE_MAX		64u
 /* Tries at a descriptor, see slab_number_take(). */
 #define SLAB_MAX_COMMITS	64
-/* Times that others may empty the slab that a thread just made for itself. */
-#define SLAB_MAX_ROBBED		64
 
 /* Numbers of descriptors */
 
@@ -240,8 +238,10 @@ static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
 	return run;
 }
 
-static bool slab_new(struct slab_heap *heap, struct pcp *pcp, unsigned class,
-		     unsigned flags, struct page_result *result)
+/* In no list yet: nobody else knows of it.  NULL with result->why. */
+static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
+			     unsigned class, unsigned flags,
+			     struct page_result *result)
 {
 	const struct slab_class *sc = &slab_class[class];
 	struct zone *zone = heap->reg->zone;
@@ -252,13 +252,13 @@ static bool slab_new(struct slab_heap *heap, struct pcp *pcp, unsigned class,
 	uint32_t number, word;
 
 	if (!run)
-		return false;
+		return NULL;
 	page = span_page_of(heap->span, run);
 	word = load_relaxed(&heap->span->map[page]);
 	nr_pages = run_word_pages(word);
 	if (!number_take(heap, &number, &result->why)) {
 		page_free(heap->reg, pcp, page, word);
-		return false;
+		return NULL;
 	}
 	slab = slab_at(heap->span, number);
 	*slab = (struct slab){
@@ -271,15 +271,31 @@ static bool slab_new(struct slab_heap *heap, struct pcp *pcp, unsigned class,
 	lock_acquire(&zone->lock);
 	zone_set_map(zone, page, nr_pages, word, word);
 	zone_unlock(zone);
-
-	lock_acquire(&heap->bin[class].lock);
-	partial_add(heap, &heap->bin[class], number);
-	heap->bin[class].nr_slabs++;
-	heap->bin[class].nr_pages += nr_pages;
-	lock_release(&heap->bin[class].lock);
 	if (pcp)
 		pcp_count(pcp, EVENT_SLAB_NEW, 1);
-	return true;
+	return slab;
+}
+
+/*
+ * Up to @want objects of a slab made for them.  It is listed only after that,
+ * so that none is ever without a live object: such a slab would stay for ever,
+ * since it is the last free that ends one.
+ */
+static uint32_t slab_take_first(struct slab_heap *heap, unsigned class,
+				struct slab *slab, uint32_t want, void **chain)
+{
+	struct slab_bin *bin = &heap->bin[class];
+	uint32_t n;
+
+	lock_acquire(&bin->lock);
+	n = slab_take(heap, slab, slab_class[class].bytes, want, chain);
+	if (has_to_give(slab))
+		partial_add(heap, bin, slab_number(heap->span, slab));
+	bin->nr_slabs++;
+	bin->nr_pages += slab->nr_pages;
+	bin->nr_out += n;
+	lock_release(&bin->lock);
+	return n;
 }
 
 /* The slab is in no list, and nothing in it is live. */
@@ -458,49 +474,61 @@ static void drain_small(struct pcp_registry *reg, struct pcp *pcp)
 
 /* What the magazines ask for */
 
+/* An empty magazine takes a chain of what it may hold, or a batch. */
+static uint32_t magazine_most(const struct magazine *m)
+{
+	return m->max ? (uint32_t)m->max : 1;
+}
+
+static uint32_t magazine_want(const struct magazine *m,
+			      const struct slab_class *sc)
+{
+	return magazine_most(m) < sc->batch ? magazine_most(m) : sc->batch;
+}
+
 static void *slab_refill(struct slab_heap *heap, struct pcp *pcp,
 			 unsigned class, unsigned flags,
 			 struct page_result *result)
 {
 	const struct slab_class *sc = &slab_class[class];
 	struct magazine *m = &pcp->small[class];
-	uint32_t most, got;
+	struct slab *slab;
+	uint32_t got;
 	void *object;
 
 	pcp_grow_magazine(pcp, class, sc->batch, sc->cap, sc->bytes);
-	for (unsigned i = 0; i < SLAB_MAX_ROBBED; i++) {
+	got = bin_take(heap, class, magazine_want(m, sc), magazine_most(m),
+		       &pcp->small_head[class]);
+	if (!got) {
+		slab = slab_new(heap, pcp, class, flags, result);
+		if (!slab)
+			return NULL;
 		/* Making a slab at the limit empties the cache and its max. */
-		most = m->max ? (uint32_t)m->max : 1;
-		got = bin_take(heap, class, most < sc->batch ? most : sc->batch,
-			       most, &pcp->small_head[class]);
-		m->room = m->max - (int32_t)got;
-		if (got) {
-			object = slab_pop(pcp, class);
-			/* Without a share nothing may stay in front either. */
-			if (!m->max)
-				pcp->last = NULL;
-			return object;
-		}
-		if (!slab_new(heap, pcp, class, flags, result))
-			break;
+		got = slab_take_first(heap, class, slab, magazine_want(m, sc),
+				      &pcp->small_head[class]);
 	}
-	return NULL;
+	m->room = m->max - (int32_t)got;
+	object = slab_pop(pcp, class);
+	/* Without a share nothing may stay in front either. */
+	if (!m->max)
+		pcp->last = NULL;
+	return object;
 }
 
 static void *slab_alloc_direct(struct slab_heap *heap, unsigned class,
 			       unsigned flags, struct page_result *result)
 {
 	void *object = NULL;
+	struct slab *slab;
 
-	for (unsigned i = 0; i < SLAB_MAX_ROBBED; i++) {
-		if (bin_take(heap, class, 1, 1, &object)) {
-			*slab_mark_of(object) = 0;
-			return object;
-		}
-		if (!slab_new(heap, NULL, class, flags, result))
-			break;
+	if (!bin_take(heap, class, 1, 1, &object)) {
+		slab = slab_new(heap, NULL, class, flags, result);
+		if (!slab)
+			return NULL;
+		slab_take_first(heap, class, slab, 1, &object);
 	}
-	return NULL;
+	*slab_mark_of(object) = 0;
+	return object;
 }
 
 void *slab_alloc_slow(struct slab_heap *heap, struct pcp *pcp, unsigned class,
@@ -635,9 +663,11 @@ static int verify_slab(struct slab_heap *heap, unsigned class,
 	if (slab->nr_free > load_relaxed(&slab->nr_carved) ||
 	    load_relaxed(&slab->nr_carved) > slab->nr_objects)
 		return 2;
+	if (!load_relaxed(&slab->nr_carved))
+		return 4;
 	for (unsigned i = 0; i < slab->nr_pages; i++)
 		if (load_relaxed(&heap->span->map[slab->page + i]) != word)
-			return 4;
+			return 5;
 	return 0;
 }
 

@@ -32,7 +32,8 @@
  * I1: nr_free == length of the list at free
  * I2: nr_free <= nr_carved <= nr_objects
  * I3: the slab is in the class's list iff nr_free or uncarved objects are left
- * I4: every page of the slab has MAP_SLAB, its class and its number in the map
+ * I4: every slab in the list has been handed objects: nr_carved > 0
+ * I5: every page of the slab has MAP_SLAB, its class and its number in the map
  */
 #ifndef PP_SLAB_H
 #define PP_SLAB_H
@@ -124,6 +125,13 @@ static inline struct slab *slab_at(const struct span *span, uint32_t number)
 {
 	return (struct slab *)(void *)(span->slabs +
 				       (size_t)number * SPAN_SLAB_BYTES);
+}
+
+static inline uint32_t slab_number(const struct span *span,
+				   const struct slab *slab)
+{
+	return (uint32_t)(((const char *)slab - span->slabs) /
+			  SPAN_SLAB_BYTES);
 }
 
 static inline unsigned slab_word_class(uint32_t word)

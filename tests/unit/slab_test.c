@@ -249,9 +249,14 @@ static void test_slab_verify_names_what_is_broken(void **state)
 	slab->free = first;
 	store_relaxed(&slab->nr_carved, 0);
 	assert_int_equal(slab_verify(heap), 2);
+	slab->nr_free = 0;
+	slab->free = NULL;
+	assert_int_equal(slab_verify(heap), 4);
+	slab->nr_free = 1;
+	slab->free = first;
 	store_relaxed(&slab->nr_carved, 2);
 	store_relaxed(word, was + 64);
-	assert_int_equal(slab_verify(heap), 4);
+	assert_int_equal(slab_verify(heap), 5);
 	store_relaxed(word, was);
 	assert_int_equal(slab_verify(heap), 0);
 	object_free(f, b);
