@@ -202,13 +202,6 @@ int config_is_live(const char *name)
 	return s ? s->live : -ENOENT;
 }
 
-const char *config_expected(const char *name)
-{
-	const struct setting *s = find_setting(name);
-
-	return s ? s->expected : NULL;
-}
-
 static unsigned min3(unsigned a, unsigned b, unsigned c)
 {
 	unsigned ab = a < b ? a : b;

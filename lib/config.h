@@ -47,9 +47,6 @@ int config_set(struct pp_config *config, const char *name, const char *value);
 /* Can the setting change while a pool lives?  -ENOENT if there is none. */
 int config_is_live(const char *name);
 
-/* What `value` of setting `name` should have been; NULL for no such name. */
-const char *config_expected(const char *name);
-
 /* The limit in bytes, with "auto" worked out. */
 uint64_t config_limit_bytes(const struct pp_config *config);
 

@@ -182,17 +182,12 @@ static void test_config_names(void **state)
 	static const char *const none[] = { "", "LIMIT", "limi", "limits" };
 
 	(void)state;
-	for (size_t i = 0; i < COUNT_OF(live); i++) {
+	for (size_t i = 0; i < COUNT_OF(live); i++)
 		assert_int_equal(config_is_live(live[i]), 1);
-		assert_non_null(config_expected(live[i]));
-	}
-	for (size_t i = 0; i < COUNT_OF(fixed); i++) {
+	for (size_t i = 0; i < COUNT_OF(fixed); i++)
 		assert_int_equal(config_is_live(fixed[i]), 0);
-		assert_non_null(config_expected(fixed[i]));
-	}
 	for (size_t i = 0; i < COUNT_OF(none); i++) {
 		assert_int_equal(config_is_live(none[i]), -ENOENT);
-		assert_null(config_expected(none[i]));
 		expect_error(none[i], "1", -ENOENT);
 	}
 	reached_end();
