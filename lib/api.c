@@ -96,27 +96,9 @@ struct pp_pool *pp_pool_default(void)
 
 int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 {
-	struct pp_config config;
-	int live, err;
-
 	if (!pool || !name || !value)
 		return -EINVAL;
-	live = config_is_live(name);
-	if (live <= 0)
-		return live ? live : -EBUSY;
-	lock_acquire(&pool->config_lock);
-	config = pool->config;
-	err = config_set(&config, name, value);
-	if (!err) {
-		pool->config = config;
-		store_relaxed(&pool->verbose, config.verbose);
-		lock_acquire(&pool->zone.lock);
-		zone_set_watermarks(&pool->zone, config.min_free_bytes,
-				    (unsigned)config.watermark_scale);
-		zone_unlock(&pool->zone);
-	}
-	lock_release(&pool->config_lock);
-	return err;
+	return pool_set(pool, name, value);
 }
 
 int pp_pool_drain(struct pp_pool *pool)

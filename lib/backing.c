@@ -66,9 +66,15 @@ static bool charge_tables(struct zone *zone, uint32_t nr_blocks,
 			  uint64_t *charged_pages)
 {
 	uint64_t pages, bytes;
-	uint32_t from;
+	uint32_t from, end;
 
+	/* What is committed may be used without asking again. */
+	end = (uint32_t)min_u64(round_up_pow2(nr_blocks,
+					      zone->span->granule_blocks),
+				zone->span->nr_blocks);
 	lock_acquire(&zone->lock);
+	if (end > zone->asked_blocks)
+		zone->asked_blocks = end;
 	from = zone->tables_blocks;
 	if (nr_blocks > from)
 		zone->tables_blocks = nr_blocks;
@@ -79,6 +85,9 @@ static bool charge_tables(struct zone *zone, uint32_t nr_blocks,
 	pages = bytes_to_pages_up(bytes);
 	if (backing_charge(zone, pages, 0)) {
 		*charged_pages += pages;
+		lock_acquire(&zone->lock);
+		zone->tables_pages += pages;
+		zone_unlock(zone);
 		return true;
 	}
 	lock_acquire(&zone->lock);

@@ -35,7 +35,7 @@ struct setting {
 
 static const struct setting settings[] = {
 	{ "limit", KIND_LIMIT, FIELD(limit_bytes), CONFIG_MIN_LIMIT_BYTES,
-	  CONFIG_MAX_LIMIT_BYTES, false,
+	  CONFIG_MAX_LIMIT_BYTES, true,
 	  "a size such as 512M, a percentage such as 50%, or auto" },
 	{ "min_free", KIND_SIZE, FIELD(min_free_bytes), 0,
 	  CONFIG_MAX_LIMIT_BYTES, true, "a size such as 4M, or 0" },

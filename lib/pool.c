@@ -9,11 +9,6 @@
 #include "os/os.h"
 #include "show.h"
 
-/* The pool's struct, and the stand-ins of pcp.h. */
-#define POOL_FIXED_PAGES	5
-/* Blocks whose tables the limit covers: so many times a full zone's. */
-#define POOL_TABLES_FACTOR	2
-#define POOL_PAGES_PER_SLAB	16
 #define REPORT_INTERVAL_NS	10000000000ull
 
 enum { DEFAULT_NONE, DEFAULT_READY, DEFAULT_FAILED };
@@ -27,36 +22,6 @@ bool pool_is_preloaded;
 static struct lock default_lock = LOCK_INIT(INIT);
 static struct lock pool_list_lock = LOCK_INIT(CONFIG);
 static struct pp_pool *pools;		/* pool_list_lock */
-
-static_assert(sizeof(struct pp_pool) < POOL_FIXED_PAGES * PP_PAGE_BYTES,
-	      "the limit covers it");
-
-/* Sizes */
-
-static uint32_t tables_blocks(uint64_t limit_pages)
-{
-	return (uint32_t)(POOL_TABLES_FACTOR *
-			  (limit_pages / PAGEBLOCK_PAGES) + 1);
-}
-
-static uint32_t paid_slabs(uint64_t limit_pages)
-{
-	const uint32_t per_page = PP_PAGE_BYTES / SPAN_SLAB_BYTES;
-
-	return (uint32_t)min_u64(round_up_pow2(limit_pages /
-					       POOL_PAGES_PER_SLAB, per_page),
-				 MAP_SLAB_MAX_NUMBER);
-}
-
-static uint64_t metadata_pages(uint64_t limit_pages)
-{
-	uint64_t blocks = tables_blocks(limit_pages);
-	uint64_t bytes = blocks * SPAN_BLOCK_TABLE_BYTES +
-			 (uint64_t)paid_slabs(limit_pages) * SPAN_SLAB_BYTES +
-			 2 * blocks / 8;
-
-	return bytes_to_pages_up(bytes) + POOL_FIXED_PAGES;
-}
 
 /* Fork */
 
@@ -157,19 +122,19 @@ static void list_del(struct pp_pool *pool)
 	lock_release(&pool_list_lock);
 }
 
-static void init_parts(struct pp_pool *pool, const struct pp_config *config)
+static void init_parts(struct pp_pool *pool, const struct pp_config *config,
+		       const struct pool_tables *tables)
 {
 	zone_init(&pool->zone, &pool->span,
-		  pool->limit_pages - pool->metadata_pages);
-	pool->zone.tables_blocks = tables_blocks(pool->limit_pages);
+		  load_relaxed(&pool->limit_pages) - tables->metadata_pages);
+	pool->zone.tables_blocks = tables->nr_blocks;
 	zone_set_watermarks(&pool->zone, config->min_free_bytes,
 			    (unsigned)config->watermark_scale);
 	pcp_registry_init(&pool->registry, &pool->zone, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
 	reclaimd_init(&pool->reclaimd, &pool->registry);
 	pool->registry.reclaimd = &pool->reclaimd;
-	slab_heap_init(&pool->heap, &pool->registry,
-		       paid_slabs(pool->limit_pages));
+	slab_heap_init(&pool->heap, &pool->registry, tables->nr_slabs);
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
 	pool->config = *config;
 	store_relaxed(&pool->verbose, config->verbose);
@@ -178,18 +143,22 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config)
 int pool_init(struct pp_pool *pool, const struct pp_config *config)
 {
 	uint64_t limit_bytes = config_limit_bytes(config);
+	struct pool_tables tables;
+	uint64_t limit_pages;
 	int err = span_init(&pool->span, limit_bytes);
 
 	if (err)
 		return err;
-	pool->limit_pages = min_u64(bytes_to_pages_down(limit_bytes),
-				    pool->span.nr_pages);
-	pool->metadata_pages = metadata_pages(pool->limit_pages);
-	if (pool->metadata_pages >= pool->limit_pages / 2) {
+	limit_pages = min_u64(bytes_to_pages_down(limit_bytes),
+			      pool->span.nr_pages);
+	tables = pool_tables_for(limit_pages, NULL);
+	if (tables.metadata_pages >= limit_pages / 2) {
 		span_exit(&pool->span);
 		return -ENOMEM;
 	}
-	init_parts(pool, config);
+	store_relaxed(&pool->limit_pages, limit_pages);
+	store_relaxed(&pool->metadata_pages, tables.metadata_pages);
+	init_parts(pool, config, &tables);
 	pcp_hook_thread_exit();	/* without it: no caches, see pcp.h */
 	list_add(pool);
 	return 0;

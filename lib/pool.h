@@ -26,9 +26,9 @@ struct pp_pool {
 	struct slab_heap	heap;
 	struct reclaimd		reclaimd;
 
-	/* const after pool_init() */
-	uint64_t		limit_pages;
-	uint64_t		metadata_pages;
+	/* zone.lock to write; any thread reads */
+	_Atomic uint64_t	limit_pages;
+	_Atomic uint64_t	metadata_pages;
 
 	/* config_lock */
 	struct lock		config_lock;
@@ -59,6 +59,24 @@ unsigned pool_default_bad_settings(void);
 
 int pool_init(struct pp_pool *pool, const struct pp_config *config);
 int pool_exit(struct pp_pool *pool);
+
+/* What a limit pays for besides the pages managed. */
+struct pool_tables {
+	uint32_t	nr_blocks;	/* whose tables it covers */
+	uint32_t	nr_slabs;	/* whose descriptors it covers */
+	uint64_t	metadata_pages;	/* both, and the pool itself */
+};
+
+/* @least: blocks and slabs that must be covered; NULL: none. */
+struct pool_tables pool_tables_for(uint64_t limit_pages,
+				   const struct pool_tables *least);
+
+/**
+ * pool_set() - change a live setting: what pp_pool_set() documents.
+ *
+ * Context: entered by nobody; purges, when the limit is lowered.
+ */
+int pool_set(struct pp_pool *pool, const char *name, const char *value);
 
 /* The thread's cache for the pool, entered; NULL: work without.  Each is left
  * by pool_leave().  Not when nested. */

@@ -66,13 +66,15 @@ static void snapshot_zone(struct pp_pool *pool, struct pp_stats *s)
 	struct zone *zone = &pool->zone;
 
 	lock_acquire(&zone->lock);
+	s->limit_pages = (int64_t)load_relaxed(&pool->limit_pages);
+	s->metadata_pages = (int64_t)load_relaxed(&pool->metadata_pages);
 	s->managed_pages = (int64_t)load_relaxed(&zone->managed_pages);
 	s->used_pages = (int64_t)load_relaxed(&zone->used_pages);
 	/* Pages being purged are free ones, which others may have been granted
 	 * by number already. */
 	s->isolated_pages = (int64_t)min_u64(zone->isolated_pages,
 			(uint64_t)(s->managed_pages - s->used_pages));
-	s->backed_pages = (int64_t)zone->backed_pages;
+	s->backed_pages = (int64_t)load_relaxed(&zone->backed_pages);
 	s->min_pages = (int64_t)load_relaxed(&zone->min_pages);
 	s->low_pages = (int64_t)load_relaxed(&zone->low_pages);
 	s->high_pages = (int64_t)load_relaxed(&zone->high_pages);
@@ -91,8 +93,6 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 	if (pool_is_nested(pool))
 		return -EDEADLK;
 	pcp = pool_enter(pool);
-	s->limit_pages = (int64_t)pool->limit_pages;
-	s->metadata_pages = (int64_t)pool->metadata_pages;
 	s->cached_pages = pcp_sum_cached_pages(reg);
 	snapshot_zone(pool, s);
 	s->free_pages = s->managed_pages - s->used_pages - s->isolated_pages;

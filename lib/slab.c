@@ -45,12 +45,16 @@ static bool number_pay(struct slab_heap *heap, uint32_t nr_numbers)
 	if (pay)
 		heap->paid_numbers += per_page;
 	lock_release(&heap->lock);
-	if (!pay || backing_charge(heap->reg->zone, 1, 0))
+	if (!pay)
 		return true;
+	pay = backing_charge(heap->reg->zone, 1, 0);
 	lock_acquire(&heap->lock);
-	heap->paid_numbers -= per_page;
+	if (pay)
+		heap->charged_pages++;
+	else
+		heap->paid_numbers -= per_page;
 	lock_release(&heap->lock);
-	return false;
+	return pay;
 }
 
 static void number_give(struct slab_heap *heap, uint32_t number)
@@ -178,7 +182,7 @@ static bool depot_put(struct slab_heap *heap, unsigned class, void *head,
 		return false;
 	lock_acquire(&bin->lock);
 	fits = bin->nr_chains < SLAB_DEPOT_CHAINS &&
-	       bin->depot_bytes + bytes <= heap->depot_bytes;
+	       bin->depot_bytes + bytes <= load_relaxed(&heap->depot_bytes);
 	if (fits) {
 		bin->chain[bin->nr_chains].head = head;
 		bin->chain[bin->nr_chains++].count = count;
@@ -603,13 +607,21 @@ void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
 	heap->free_number = SLAB_NONE;
 	heap->nr_numbers = 0;
 	heap->paid_numbers = paid_numbers;
+	heap->charged_pages = 0;
 	reg->heap = heap;
 	reg->flush_small = slab_flush;
 	reg->drain_small = drain_small;
 	reg->small_free_bytes = small_free_bytes;
-	heap->depot_bytes = min_u64(SLAB_DEPOT_BYTES, pages_to_bytes(
-			load_relaxed(&reg->zone->managed_pages)) /
-			SLAB_DEPOT_SHARE);
+	slab_heap_size_depots(heap);
+}
+
+void slab_heap_size_depots(struct slab_heap *heap)
+{
+	uint64_t managed = load_relaxed(&heap->reg->zone->managed_pages);
+
+	store_relaxed(&heap->depot_bytes,
+		      min_u64(SLAB_DEPOT_BYTES, pages_to_bytes(managed) /
+						SLAB_DEPOT_SHARE));
 }
 
 int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages)

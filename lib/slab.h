@@ -100,7 +100,7 @@ struct slab_heap {
 	/* const after slab_heap_init() */
 	struct pcp_registry	*reg;
 	struct span		*span;
-	uint64_t		depot_bytes;	/* most for one class */
+	_Atomic uint64_t	depot_bytes;	/* most for one class */
 	/* each its own lock */
 	struct slab_bin		bin[SLAB_NR_CLASSES];
 	/* lock (rank LEAF): numbers of slabs */
@@ -108,6 +108,7 @@ struct slab_heap {
 	uint32_t		free_number;
 	uint32_t		nr_numbers;	/* ever used */
 	uint32_t		paid_numbers;	/* whose memory is accounted */
+	uint32_t		charged_pages;	/* of that, not by the limit */
 };
 
 /* Fills slab_class[] and slab_class_of[]; idempotent. */
@@ -116,6 +117,9 @@ void slab_classes_init(void);
 /* @paid_numbers: descriptors that the limit covers from the start. */
 void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
 		    uint32_t paid_numbers);
+
+/* The pages managed have changed: what a depot may hold, too. */
+void slab_heap_size_depots(struct slab_heap *heap);
 
 /* The class for an object of @bytes at @align_bytes (a power of two), or
  * SLAB_NR_CLASSES if there is none. */
@@ -278,8 +282,8 @@ void slab_free_direct(struct slab_heap *heap, struct pcp *pcp, void *object,
  * pages of all slabs. */
 int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages);
 
-/* Free memory in slabs and depots, more or less: each class at another
- * moment. */
+/* Free memory in slabs and depots, more or less: each class at another moment.
+ * The ends where no object fits count, objects in magazines do not. */
 uint64_t slab_free_bytes(struct slab_heap *heap);
 
 /* Free memory in the depots. */

@@ -30,18 +30,18 @@ static uint32_t blockmap_blocks(uint32_t nr_blocks)
 	return (uint32_t)round_up_pow2(nr_blocks, SPAN_BLOCKS_ALIGN);
 }
 
-/* One slab may be as small as a page where memory is short. */
-static uint32_t slabs_for(uint64_t limit_bytes)
+/* One slab may be as small as a page where memory is short, and the limit may
+ * be raised to all of the span. */
+static uint32_t slabs_for(uint64_t pages_bytes)
 {
-	return (uint32_t)min_u64(bytes_to_pages_up(limit_bytes),
+	return (uint32_t)min_u64(bytes_to_pages_up(pages_bytes),
 				 MAP_SLAB_MAX_NUMBER);
 }
 
-static void span_lay_out(struct span_layout *l, uint64_t pages_bytes,
-			 uint64_t limit_bytes)
+static void span_lay_out(struct span_layout *l, uint64_t pages_bytes)
 {
 	l->nr_blocks = (uint32_t)(pages_bytes >> SPAN_BLOCK_SHIFT);
-	l->max_slabs = slabs_for(min_u64(limit_bytes, pages_bytes));
+	l->max_slabs = slabs_for(pages_bytes);
 	l->blocks = pages_bytes;
 	l->map = l->blocks + page_align((size_t)l->nr_blocks *
 					SPAN_BLOCK_ENTRY_BYTES);
@@ -82,7 +82,7 @@ static int reserve_some(struct span *span, struct span_layout *l,
 	int cut = 0;
 
 	for (unsigned i = 0; i < SPAN_MAX_TRIES && bytes >= least; i++) {
-		span_lay_out(l, bytes, limit_bytes);
+		span_lay_out(l, bytes);
 		if (os_reserve(l->end, 1ul << SPAN_BLOCK_SHIFT, SPAN_NAME,
 			       &base) == 0) {
 			span->base = base;

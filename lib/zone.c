@@ -2,6 +2,8 @@
 /* zone.c - see zone.h. */
 #include "zone.h"
 
+#include <errno.h>
+
 #include "base/bug.h"
 #include "zone_place.h"
 
@@ -16,9 +18,26 @@ static_assert(PAGEBLOCK_PAGES == SPAN_BLOCK_PAGES, "one block, one size");
 
 static bool fits(struct zone *zone, uint64_t nr_pages, uint64_t floor_pages)
 {
-	uint64_t free = zone_free_pages(zone);
+	uint64_t free = zone_free_pages(zone) - zone->withheld_pages;
 
 	return free >= floor_pages && free - floor_pages >= nr_pages;
+}
+
+static void add_backed(struct zone *zone, uint64_t nr_pages)
+{
+	add_single_writer(&zone->backed_pages, nr_pages);
+}
+
+static void sub_backed(struct zone *zone, uint64_t nr_pages)
+{
+	add_single_writer(&zone->backed_pages, -nr_pages);
+}
+
+/* Of what is managed: may hold memory, or will. */
+static uint64_t taken_pages(struct zone *zone)
+{
+	return load_relaxed(&zone->backed_pages) + zone->promised_pages +
+	       zone->held_pages;
 }
 
 static void count_used(struct zone *zone, uint64_t nr_pages)
@@ -83,9 +102,9 @@ static uint64_t room_wanted(const struct zone_run *run)
 
 static void promise(struct zone *zone, struct zone_run *run)
 {
-	uint64_t taken = zone->backed_pages + zone->promised_pages +
-			 zone->held_pages;
-	uint64_t room = load_relaxed(&zone->managed_pages);
+	uint64_t taken = taken_pages(zone);
+	uint64_t room = load_relaxed(&zone->managed_pages) -
+			zone->withheld_pages;
 	uint64_t grant;
 
 	room = room > taken ? room - taken : 0;
@@ -105,7 +124,7 @@ bool zone_back(struct zone *zone, struct zone_run *run)
 	place_back(zone, run->page, run->nr_pages);
 	zone->promised_pages -= run->credit_pages;
 	zone->making_pages -= run->fresh_pages;
-	zone->backed_pages += run->fresh_pages;
+	add_backed(zone, run->fresh_pages);
 	return true;
 }
 
@@ -141,8 +160,8 @@ void zone_finish_move(struct zone *zone, const struct zone_run *run,
 	zone->moving_pages -= run->moved_pages;
 	set_map(zone, old_page, 0);
 	place_release(zone, old_page, run->moved_pages, false);
-	zone->backed_pages = zone->backed_pages + run->fresh_pages -
-			     run->moved_pages;
+	add_backed(zone, run->fresh_pages);
+	sub_backed(zone, run->moved_pages);
 }
 
 void zone_unclaim(struct zone *zone, const struct zone_run *run)
@@ -169,7 +188,7 @@ void zone_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
 	place_release(zone, page, nr_pages, backed);
 	uncount_used(zone, nr_pages);
 	if (!backed)
-		zone->backed_pages -= nr_pages;
+		sub_backed(zone, nr_pages);
 }
 
 bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
@@ -234,7 +253,7 @@ void zone_uncharge(struct zone *zone, uint64_t nr_pages)
 	lock_assert_held(&zone->lock);
 	BUG_ON(zone->charged_pages < nr_pages);
 	zone->charged_pages -= nr_pages;
-	zone->backed_pages -= nr_pages;
+	sub_backed(zone, nr_pages);
 	uncount_used(zone, nr_pages);
 }
 
@@ -283,7 +302,7 @@ uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
 			break;
 		isolate_in_block(zone, nr, want, purge);
 	}
-	zone->backed_pages -= purge->nr_pages;
+	sub_backed(zone, purge->nr_pages);
 	zone->isolated_pages += purge->nr_pages;
 	zone->held_pages += purge->nr_pages;
 	purge->held_pages = purge->nr_pages;
@@ -315,7 +334,7 @@ void zone_adopt_isolated(struct zone *zone)
 		if (!n && !place_is_free(zone, page, 1)) {
 			place_release(zone, page, 1, true);
 			zone->isolated_pages--;
-			zone->backed_pages++;
+			add_backed(zone, 1);
 		}
 		page += n ? n : 1;
 	}
@@ -329,7 +348,8 @@ uint64_t zone_spare_pages(struct zone *zone)
 
 	lock_acquire(&zone->lock);
 	used = load_relaxed(&zone->used_pages) - zone->making_pages;
-	spare = zone->backed_pages > used ? zone->backed_pages - used : 0;
+	spare = load_relaxed(&zone->backed_pages);
+	spare = spare > used ? spare - used : 0;
 	zone_unlock(zone);
 	return spare;
 }
@@ -350,7 +370,43 @@ void zone_putback(struct zone *zone, const struct zone_purge *purge,
 	if (purged)
 		zone->purged_pages += purge->nr_pages;
 	else
-		zone->backed_pages += purge->nr_pages;
+		add_backed(zone, purge->nr_pages);
+}
+
+/* Another limit */
+
+void zone_keep_limit(struct zone *zone)
+{
+	lock_assert_held(&zone->lock);
+	zone->withheld_pages = 0;
+}
+
+int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
+		   uint64_t *excess_pages)
+{
+	uint64_t cap = limit->managed_pages + limit->uncharge_pages;
+	uint64_t taken = taken_pages(zone);
+
+	lock_assert_held(&zone->lock);
+	VM_BUG_ON(limit->uncharge_pages > zone->charged_pages);
+	if (load_relaxed(&zone->used_pages) > cap) {
+		zone_keep_limit(zone);
+		return -EBUSY;
+	}
+	if (taken > cap) {
+		/* By I4 it is being lowered. */
+		zone->withheld_pages = load_relaxed(&zone->managed_pages) -
+				       cap;
+		*excess_pages = taken - cap;
+		return -EAGAIN;
+	}
+	zone->withheld_pages = 0;
+	zone_uncharge(zone, limit->uncharge_pages);
+	zone->tables_pages = 0;
+	zone->tables_blocks = limit->tables_blocks;
+	store_relaxed(&zone->managed_pages, limit->managed_pages);
+	zone_set_watermarks(zone, limit->min_free_bytes, limit->scale);
+	return 0;
 }
 
 /* Bring-up and checks */
@@ -413,15 +469,16 @@ int zone_verify(struct zone *zone)
 	if (used + zone->isolated_pages + zone->moving_pages !=
 	    sums.used + zone->charged_pages)
 		return 1;
-	if (zone->backed_pages + zone->isolated_pages + zone->making_pages !=
-	    sums.used_or_backed + zone->charged_pages)
+	if (load_relaxed(&zone->backed_pages) + zone->isolated_pages +
+	    zone->making_pages != sums.used_or_backed + zone->charged_pages)
 		return 2;
 	if (used > managed)
 		return 3;
-	if (zone->backed_pages + zone->promised_pages + zone->held_pages >
-	    managed)
+	if (taken_pages(zone) > managed)
 		return 4;
 	if (zone->promised_pages > zone->making_pages)
 		return 5;
+	if (used + zone->withheld_pages > managed)
+		return 9;
 	return verify_marks(zone);
 }

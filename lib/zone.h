@@ -29,6 +29,7 @@
  * I7: a block is on the spare list iff it is partly used and has spare pages
  *     that the kernel did not refuse to take
  * I8: min <= low <= high <= managed
+ * I9: used + withheld <= managed
  */
 #ifndef PP_ZONE_H
 #define PP_ZONE_H
@@ -57,10 +58,11 @@ struct zone {
 	_Atomic uint64_t managed_pages;
 	_Atomic uint64_t min_pages, low_pages, high_pages;
 	_Atomic uint64_t used_pages;
+	_Atomic uint64_t backed_pages;	/* may hold memory */
 
 	/* lock */
 	struct lock	lock PP_ALIGNED(PP_CACHELINE_BYTES);
-	uint64_t	backed_pages;	/* may hold memory */
+	uint64_t	withheld_pages;	/* the limit is being lowered */
 	uint64_t	promised_pages;	/* will be backed: room is kept */
 	uint64_t	making_pages;	/* used, not backed yet */
 	uint64_t	isolated_pages;	/* being purged */
@@ -73,6 +75,8 @@ struct zone {
 	uint64_t	nr_unlocks;	/* in full debug builds */
 	uint32_t	frontier_block;	/* blocks below have been used */
 	uint32_t	tables_blocks;	/* whose tables are paid for */
+	uint32_t	asked_blocks;	/* that may have been committed */
+	uint64_t	tables_pages;	/* charged for tables */
 	uint32_t	spare_head;
 	uint32_t	lists[ZONE_NR_LISTS];
 	struct blockmap	empty, empty_backed;
@@ -164,6 +168,28 @@ uint64_t zone_make_room(struct zone *zone, struct zone_run *run,
 /* The opposite of the promise that zone_make_room() made for @nr_pages, which
  * could not be purged.  Lock held, since they were put back. */
 void zone_renounce(struct zone *zone, struct zone_run *run, uint64_t nr_pages);
+
+/* What a zone is to have when its limit changes. */
+struct zone_limit {
+	uint64_t	managed_pages;
+	uint64_t	uncharge_pages;	/* charged now, tables then */
+	uint32_t	tables_blocks;	/* whose tables are paid for then */
+	uint64_t	min_free_bytes;
+	unsigned	scale;
+};
+
+/**
+ * zone_set_limit() - another number of pages to manage.  Lock held.
+ * @excess_pages: set with -EAGAIN.
+ *
+ * Return: 0, and it is so; -EAGAIN while so many more pages may hold memory:
+ * what is beyond the new limit is withheld from then on, so that the caller
+ * can purge them and come back, or call zone_keep_limit(); -EBUSY if more is
+ * used.  Nothing has changed on error, but for that.
+ */
+int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
+		   uint64_t *excess_pages);
+void zone_keep_limit(struct zone *zone);
 
 /* Puts purged (or not) ranges back as free pages.  Lock held. */
 void zone_putback(struct zone *zone, const struct zone_purge *purge,

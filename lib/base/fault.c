@@ -9,6 +9,8 @@ bool fault_count(enum fault_point point)
 {
 	uint32_t left = load_relaxed(&fault_countdown[point]);
 
+	if (left == FAULT_ALWAYS)
+		return true;
 	while (left)
 		if (cas_relaxed(&fault_countdown[point], &left, left - 1))
 			return left == 1;

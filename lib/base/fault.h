@@ -32,6 +32,9 @@ enum fault_point {
 	NR_FAULT_POINTS
 };
 
+/* In place of n: from now on, until armed otherwise. */
+#define FAULT_ALWAYS	UINT32_MAX
+
 /* Calls to go until the point fails; 0: not armed. */
 extern _Atomic uint32_t fault_countdown[NR_FAULT_POINTS];
 

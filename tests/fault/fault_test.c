@@ -466,6 +466,109 @@ static void test_fault_threads_without_caches_come_and_go(void **state)
 	reached_end();
 }
 
+/*
+ * The limit is lowered with memory to purge in every block, and the kernel
+ * refuses some of it: either other memory does, or nothing has changed.
+ */
+
+static struct pp_stats quiet_stats(struct pp_pool *pool)
+{
+	struct pp_stats s = pool_stats(pool);
+
+	/* What a failed attempt may change. */
+	s.backed_pages = s.purged_pages = 0;
+	return s;
+}
+
+static size_t fill_with_holes(struct scene *s)
+{
+	while (s->nr_runs < MAX_RUNS && take(s, 8, 1, 0))
+		;
+	for (size_t i = 0; i < s->nr_runs; i++)
+		if (i % 3)
+			give(s, i);
+	return s->nr_runs;
+}
+
+static void check_kept(struct scene *s)
+{
+	for (size_t i = 0; i < s->nr_runs; i++)
+		if (s->run[i].p)
+			check_stamp(s, i, s->run[i].pages);
+}
+
+/* False once the point was not reached any more. */
+static bool lower_with_fault(struct scene *s, uint32_t nth)
+{
+	struct pp_stats before, after;
+	bool fired;
+	int err;
+
+	s->pool = pool_make("16M");
+	assert_true(fill_with_holes(s) > 400);
+	pp_pool_set(s->pool, "limit", "16M");	/* empties the cache */
+	before = quiet_stats(s->pool);
+	fault_arm(FAULT_PURGE, nth);
+	err = pp_pool_set(s->pool, "limit", "8M");
+	fired = !load_relaxed(&fault_countdown[FAULT_PURGE]);
+	fault_arm(FAULT_PURGE, 0);
+	after = quiet_stats(s->pool);
+	if (err) {
+		assert_int_equal(err, -EBUSY);
+		assert_memory_equal(&before, &after, sizeof(before));
+	} else {
+		assert_int_equal(after.limit_pages, 2048);
+	}
+	assert_int_equal(pp_pool_check(s->pool), 0);
+	check_kept(s);
+	give_all(s);
+	end_pool(s->pool);
+	memset(s, 0, sizeof(*s));
+	return fired;
+}
+
+static void test_fault_while_the_limit_is_lowered(void **state)
+{
+	struct scene *s = test_array(1, sizeof(*s));
+	uint32_t nth = 1;
+
+	(void)state;
+	while (lower_with_fault(s, nth))
+		assert_true(++nth < MAX_CALLS);
+	assert_true(nth > 10);
+	free(s);
+	reached_end();
+}
+
+/* The kernel takes nothing at all, as under a seccomp filter. */
+static void test_fault_limit_is_not_lowered_without_purging(void **state)
+{
+	struct scene *s = test_array(1, sizeof(*s));
+	struct pp_stats before, after;
+	int err;
+
+	(void)state;
+	s->pool = pool_make("16M");
+	fill_with_holes(s);
+	pp_pool_set(s->pool, "limit", "16M");
+	before = quiet_stats(s->pool);
+	fault_arm(FAULT_PURGE, FAULT_ALWAYS);
+	err = pp_pool_set(s->pool, "limit", "8M");
+	fault_arm(FAULT_PURGE, 0);
+	assert_int_equal(err, -EBUSY);
+	after = quiet_stats(s->pool);
+	assert_memory_equal(&before, &after, sizeof(before));
+	/* Nothing is withheld: all of it can be had, in pages with memory. */
+	while (s->nr_runs < MAX_RUNS && take(s, 1, 1, 0))
+		;
+	check_kept(s);
+	assert_int_equal(pp_pool_check(s->pool), 0);
+	give_all(s);
+	end_pool(s->pool);
+	free(s);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -477,6 +580,8 @@ int main(void)
 		TEST(test_fault_reset),
 		TEST(test_fault_storage),
 		TEST(test_fault_always),
+		TEST(test_fault_while_the_limit_is_lowered),
+		TEST(test_fault_limit_is_not_lowered_without_purging),
 		TEST(test_fault_threads_without_caches_come_and_go),
 	};
 

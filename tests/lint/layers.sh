@@ -17,7 +17,7 @@ layers="
 9	reclaimd
 10	slowpath
 11	slab slab_class
-12	pool show diagnose check cache api
+12	pool pool_set show diagnose check cache api
 "
 
 cd "$PP_SRC/lib" || exit 1

@@ -176,9 +176,9 @@ static void test_config_stats_is_exit_or_a_path(void **state)
 static void test_config_names(void **state)
 {
 	static const char *const live[] = {
-		"min_free", "watermark_scale", "verbose",
+		"limit", "min_free", "watermark_scale", "verbose",
 	};
-	static const char *const fixed[] = { "limit", "stats", "strict" };
+	static const char *const fixed[] = { "stats", "strict" };
 	static const char *const none[] = { "", "LIMIT", "limi", "limits" };
 
 	(void)state;

@@ -633,6 +633,8 @@ static void test_zone_verify_names_what_is_broken(void **state)
 		      blockmap_del(&z->empty_backed, 0));
 	EXPECT_BROKEN(7, f->span.blocks[0].on_spare = 0,
 		      f->span.blocks[0].on_spare = 1);
+	EXPECT_BROKEN(9, z->withheld_pages = MANAGED - 299,
+		      z->withheld_pages = 0);
 	min = load_relaxed(&z->min_pages);
 	EXPECT_BROKEN(8, store_relaxed(&z->min_pages, MANAGED),
 		      store_relaxed(&z->min_pages, min));
