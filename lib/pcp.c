@@ -12,6 +12,8 @@
 #define REFILL_MAX_RUNS		16u
 /* A cache may hide 1/8 of the zone, shared by all threads. */
 #define SHARE_OF_ZONE		8
+/* Slow steps between two looks at what a cheap read tells of this cache. */
+#define PUBLISH_EVERY		8
 
 /*
  * The bytes that this thread may keep, as things stand.  Below min nothing:
@@ -46,6 +48,48 @@ static bool grant(struct pcp *pcp, uint64_t bytes)
 	return true;
 }
 
+/*
+ * What a cheap read of cached_pages says, and how far it may be off: raised
+ * before the stacks may hold more, lowered when they hold less.
+ */
+static void may_cache(struct pcp *pcp, uint64_t more_pages)
+{
+	pcp->may_cache_pages += (uint32_t)more_pages;
+	add_relaxed(&pcp->registry->vmstat->may_cache_pages,
+		    (int64_t)more_pages);
+}
+
+static void publish_cached(struct pcp *pcp)
+{
+	int64_t more = (int64_t)pcp->seen_pages - pcp->published_pages;
+
+	if (more)
+		add_relaxed(&pcp->registry->vmstat->cached_pages, more);
+	pcp->published_pages = pcp->seen_pages;
+}
+
+/* Any number between 0 and may_cache_pages is within the bound, so this need
+ * not be done each time. */
+static void publish_sometimes(struct pcp *pcp)
+{
+	if (++pcp->nr_slow_steps % PUBLISH_EVERY == 0)
+		publish_cached(pcp);
+}
+
+/* Counts pages of a bin that came or went, and looks how many there are. */
+static void count_bin(struct pcp *pcp, const struct run_bin *bin,
+		      enum vm_item what, uint32_t nr_runs)
+{
+	unsigned i = (unsigned)(bin - pcp->bin);
+	uint32_t have = load_relaxed(&bin->count);
+
+	have += load_relaxed(&pcp->front_run[i]) != NULL;
+	pcp->seen_pages += (have - pcp->seen_runs[i]) * bin->pages;
+	pcp->seen_runs[i] = (uint8_t)have;
+	publish_sometimes(pcp);
+	pcp_count(pcp, what, (int64_t)nr_runs * bin->pages);
+}
+
 /* Threads were added, or memory is short: start again from nothing. */
 static void flush_if_over_share(struct pcp *pcp)
 {
@@ -78,6 +122,7 @@ static bool grow_bin(struct pcp *pcp, struct run_bin *bin, uint32_t by)
 	by = by < room ? by : room;
 	if (!by || !grant(pcp, pages_to_bytes((uint64_t)by * bin->pages)))
 		return false;
+	may_cache(pcp, (uint64_t)(by + !bin->max) * bin->pages);
 	bin->max = (uint16_t)(bin->max + by);
 	return true;
 }
@@ -107,7 +152,7 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 	for (unsigned i = 0; i < got; i++)
 		pcp->slots[bin->first + i] = (uint32_t)runs[i].page;
 	store_relaxed(&bin->count, (uint16_t)got);
-	pcp_count(pcp, EVENT_REFILL_PAGES, (int64_t)got * bin->pages);
+	count_bin(pcp, bin, EVENT_REFILL_PAGES, got);
 	TRACE(pcp_refill, bin->pages, got);
 	return got;
 }
@@ -131,6 +176,7 @@ static void flush_front(struct pcp *pcp, const struct run_bin *bin)
 	store_relaxed(front, NULL);
 	release_run(pcp, ((uintptr_t)run - pcp->base) >> PP_PAGE_SHIFT,
 		    bin->pages);
+	count_bin(pcp, bin, EVENT_FLUSH_PAGES, 1);
 }
 
 /* Gives the oldest runs of a bin back until @keep are left. */
@@ -154,7 +200,7 @@ static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
 		slot[i - n] = slot[i];
 	store_relaxed(&bin->count, (uint16_t)(count - n));
 	zone_unlock(zone);
-	pcp_count(pcp, EVENT_FLUSH_PAGES, n * bin->pages);
+	count_bin(pcp, bin, EVENT_FLUSH_PAGES, n);
 	TRACE(pcp_flush, bin->pages, n);
 }
 
@@ -187,6 +233,7 @@ static void forget_long(struct pcp *pcp, unsigned i)
 	uint32_t pages = load_relaxed(&pcp->long_run[i].pages);
 
 	pcp->long_bytes -= pages_to_bytes(pages);
+	pcp->seen_pages -= pages;
 	store_relaxed(&pcp->long_run[i].pages, 0);
 }
 
@@ -214,8 +261,8 @@ static void drop_long(struct pcp *pcp, unsigned i)
 	if (!pages)
 		return;
 	forget_long(pcp, i);
-	pcp_count(pcp, EVENT_FLUSH_PAGES, pages);
 	release_run(pcp, pcp->long_run[i].page, pages);
+	pcp_count(pcp, EVENT_FLUSH_PAGES, pages);
 }
 
 /* An empty place, or the one that was filled longest ago. */
@@ -237,6 +284,7 @@ static bool grant_long(struct pcp *pcp, uint64_t bytes)
 		return true;
 	if (!grant(pcp, need - pcp->long_granted_bytes))
 		return false;
+	may_cache(pcp, bytes_to_pages_down(need - pcp->long_granted_bytes));
 	pcp->long_granted_bytes = need;
 	return true;
 }
@@ -254,6 +302,8 @@ bool pcp_keep_long(struct pcp *pcp, uint64_t page, uint32_t word)
 	pcp->long_run[i].page = (uint32_t)page;
 	store_relaxed(&pcp->long_run[i].pages, (uint32_t)pages);
 	pcp->long_bytes += pages_to_bytes(pages);
+	pcp->seen_pages += (uint32_t)pages;
+	publish_sometimes(pcp);
 	store_relaxed(&pcp->map[page], word | MAP_CACHED);
 	return true;
 }
@@ -275,6 +325,14 @@ void pcp_flush(struct pcp *pcp)
 	/* What is out now does not come back to a place in front. */
 	pcp->last = NULL;
 	pcp->long_granted_bytes = 0;
+	for (unsigned i = 0; i < RUN_NR_BINS; i++)
+		pcp->seen_runs[i] = 0;
+	pcp->seen_pages = 0;
+	publish_cached(pcp);
+	if (pcp->may_cache_pages)
+		add_relaxed(&pcp->registry->vmstat->may_cache_pages,
+			    -(int64_t)pcp->may_cache_pages);
+	pcp->may_cache_pages = 0;
 	store_relaxed(&pcp->granted_bytes, 0);
 }
 
@@ -344,12 +402,15 @@ static int verify_bin(const struct pcp *pcp, const struct run_bin *bin)
 int pcp_verify(const struct pcp *pcp)
 {
 	uint64_t long_bytes = 0;
+	uint64_t may = bytes_to_pages_down(pcp->long_granted_bytes);
 
 	for (unsigned i = 0; i < PCP_NR_BINS; i++) {
-		int err = verify_bin(pcp, &pcp->bin[i]);
+		const struct run_bin *bin = &pcp->bin[i];
+		int err = verify_bin(pcp, bin);
 
 		if (err)
 			return err;
+		may += bin->max ? (bin->max + 1ull) * bin->pages : 0;
 	}
 	for (unsigned i = 0; i < PCP_NR_LONG; i++)
 		long_bytes += pages_to_bytes(
@@ -360,5 +421,9 @@ int pcp_verify(const struct pcp *pcp)
 		if (pcp->small[i].room < 0 ||
 		    pcp->small[i].room > pcp->small[i].max)
 			return 3;
-	return pcp->long_bytes > pcp->long_granted_bytes ? 4 : 0;
+	if (pcp->long_bytes > pcp->long_granted_bytes)
+		return 4;
+	return may != pcp->may_cache_pages ||
+	       pcp->seen_pages > may || pcp->published_pages > may ||
+	       pcp_cached_pages(pcp) > (int64_t)may ? 5 : 0;
 }

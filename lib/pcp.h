@@ -31,6 +31,9 @@
  * I4: granted_bytes == sum over all stacks of max * unit + long_granted_bytes,
  *     and long_bytes <= long_granted_bytes; a cache that was granted nothing
  *     holds nothing
+ * I5: may_cache_pages == sum over bins with max > 0 of (max + 1) * pages +
+ *     the pages of long_granted_bytes; cached, seen and published_pages <=
+ *     that
  */
 #ifndef PP_PCP_H
 #define PP_PCP_H
@@ -97,7 +100,7 @@ struct pcp {
 	char			*slabs;
 	struct pcp_registry	*registry;
 
-	/* owner only; others read counts, long_run and event */
+	/* owner only; others read counts, long_run and stat */
 	void			*last;	/* what was handed out last */
 	_Atomic uint32_t	last_word;	/* in the map; a slab's without number */
 	_Atomic uint64_t	granted_bytes;
@@ -111,7 +114,14 @@ struct pcp {
 	uint32_t		slots[PCP_RUN_SLOTS];
 	struct { uint32_t page; _Atomic uint32_t pages; } long_run[PCP_NR_LONG];
 	uint32_t		long_victim;	/* the next to make room */
-	_Atomic int64_t		event[NR_VM_EVENTS];
+	/* for cheap reads: each bin's runs after its last slow path, the pages
+	 * of these and of long_run, and what vmstat knows of that */
+	uint8_t			seen_runs[RUN_NR_BINS];
+	uint32_t		seen_pages;
+	uint32_t		published_pages;
+	uint32_t		may_cache_pages;
+	uint32_t		nr_slow_steps;
+	struct vmstat_delta	stat;		/* others fold */
 	struct pcp		*next_pool;	/* same thread, other pool */
 	_Atomic bool		inside;	/* working without its caches */
 	_Atomic bool		alive;	/* used since reclaimd last looked */
@@ -336,16 +346,32 @@ uint64_t pcp_share_bytes(const struct pcp *pcp);
 /* Wakes the background thread, if there is one. */
 void pcp_kick_reclaimd(struct pcp_registry *reg);
 
-static inline void pcp_count(struct pcp *pcp, enum vm_event what, int64_t n)
+/* Counts; with @pcp NULL, for a thread without a cache. */
+static inline void pcp_count_in(struct pcp_registry *reg, struct pcp *pcp,
+				enum vm_item what, int64_t n)
 {
-	add_single_writer(&pcp->event[what], n);
+	if (likely(pcp))
+		vmstat_mod(reg->vmstat, &pcp->stat, what, n);
+	else
+		vmstat_add(reg->vmstat, what, n);
 }
 
-/* The pages in one cache; and sums over the live threads.  Exact when they are
- * at rest. */
+static inline void pcp_count(struct pcp *pcp, enum vm_item what, int64_t n)
+{
+	pcp_count_in(pcp->registry, pcp, what, n);
+}
+
+/* The pages in one cache; and the sum over the live threads.  Exact when they
+ * are at rest. */
 int64_t pcp_cached_pages(const struct pcp *pcp);
 int64_t pcp_sum_cached_pages(struct pcp_registry *reg);
-int64_t pcp_sum_event(struct pcp_registry *reg, enum vm_event what);
+
+/* Adds what all live threads have counted to vmstat's global words. */
+void pcp_fold_all(struct pcp_registry *reg);
+
+/* The zone's marks have changed; memory is short from now on, or no more. */
+void pcp_update_thresholds(struct pcp_registry *reg);
+void pcp_set_pressure(struct pcp_registry *reg, bool under_pressure);
 
 /* Checks the caller's own cache; the number of the failed invariant or 0. */
 int pcp_verify(const struct pcp *pcp);

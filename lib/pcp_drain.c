@@ -254,7 +254,7 @@ unsigned pcp_drain_idle(struct pcp_registry *reg)
 			continue;
 		if (take_if_asked(pcp)) {
 			empty_taken(pcp);
-			add_relaxed(&reg->vmstat->event[EVENT_IDLE_DRAINS], 1);
+			vmstat_add(reg->vmstat, EVENT_IDLE_DRAINS, 1);
 		} else {
 			nr++;
 		}

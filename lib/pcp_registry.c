@@ -144,6 +144,20 @@ static struct pcp *pcp_create(struct pcp_registry *reg)
 	return pcp;
 }
 
+/* pcp_registry_lock held. */
+static void update_thresholds(struct pcp_registry *reg)
+{
+	struct vmstat_basis basis = {
+		.managed_pages = load_relaxed(&reg->zone->managed_pages),
+		.min_pages = load_relaxed(&reg->zone->min_pages),
+		.low_pages = load_relaxed(&reg->zone->low_pages),
+		.high_pages = load_relaxed(&reg->zone->high_pages),
+		.nr_threads = load_relaxed(&reg->nr_pcps),
+	};
+
+	vmstat_set_thresholds(reg->vmstat, &basis);
+}
+
 static void registry_add(struct pcp_registry *reg, struct pcp *pcp)
 {
 	lock_acquire(&pcp_registry_lock);
@@ -153,6 +167,7 @@ static void registry_add(struct pcp_registry *reg, struct pcp *pcp)
 		reg->head->prev = pcp;
 	reg->head = pcp;
 	add_relaxed(&reg->nr_pcps, 1);
+	update_thresholds(reg);
 	lock_release(&pcp_registry_lock);
 }
 
@@ -165,8 +180,9 @@ static void registry_del(struct pcp_registry *reg, struct pcp *pcp)
 		reg->head = pcp->next;
 	if (pcp->next)
 		pcp->next->prev = pcp->prev;
+	vmstat_fold(reg->vmstat, &pcp->stat);
 	sub_relaxed(&reg->nr_pcps, 1);
-	vmstat_fold(reg->vmstat, pcp->event);
+	update_thresholds(reg);
 }
 
 /* Gives one cache back: its contents, its page, its place in the list. */
@@ -483,6 +499,7 @@ void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
 	store_relaxed(&reg->nr_pcps, 0);
 	lock_init(&reg->drain_lock, LOCK_RANK_DRAIN);
 	pcp_drain_init();
+	update_thresholds(reg);
 }
 
 int64_t pcp_sum_cached_pages(struct pcp_registry *reg)
@@ -496,13 +513,35 @@ int64_t pcp_sum_cached_pages(struct pcp_registry *reg)
 	return sum;
 }
 
-int64_t pcp_sum_event(struct pcp_registry *reg, enum vm_event what)
+/* pcp_registry_lock held. */
+static void fold_all(struct pcp_registry *reg)
 {
-	int64_t sum = load_relaxed(&reg->vmstat->event[what]);
-
-	lock_acquire(&pcp_registry_lock);
 	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
-		sum += load_relaxed(&pcp->event[what]);
+		vmstat_fold(reg->vmstat, &pcp->stat);
+	vmstat_all_folded(reg->vmstat);
+}
+
+void pcp_fold_all(struct pcp_registry *reg)
+{
+	lock_acquire(&pcp_registry_lock);
+	fold_all(reg);
 	lock_release(&pcp_registry_lock);
-	return sum;
+}
+
+void pcp_update_thresholds(struct pcp_registry *reg)
+{
+	lock_acquire(&pcp_registry_lock);
+	update_thresholds(reg);
+	lock_release(&pcp_registry_lock);
+}
+
+void pcp_set_pressure(struct pcp_registry *reg, bool under_pressure)
+{
+	lock_acquire(&pcp_registry_lock);
+	store_relaxed(&reg->vmstat->under_pressure, under_pressure);
+	update_thresholds(reg);
+	/* What was counted under a larger threshold is open no more. */
+	if (under_pressure)
+		fold_all(reg);
+	lock_release(&pcp_registry_lock);
 }

@@ -169,6 +169,7 @@ static int set_locked(struct pp_pool *pool, const char *name,
 		return err;
 	pool->config = config;
 	store_relaxed(&pool->verbose, config.verbose);
+	pcp_update_thresholds(&pool->registry);
 	return 0;
 }
 

@@ -48,8 +48,8 @@ static int serve(struct reclaimd *r, struct pcp *self)
 	TRACE(drain_begin, upto);
 	err = pcp_drain_all(r->reg, self);
 	r->reg->drain_small(r->reg, NULL);
+	vmstat_add(r->reg->vmstat, EVENT_DRAINS, 1);
 	TRACE(drain_end, upto, err);
-	add_relaxed(&r->reg->vmstat->event[EVENT_DRAINS], 1);
 	/* Release: pairs with the acquire in is_served(). */
 	store_release(&r->done, upto);
 	waitq_wake_all(&r->done);
@@ -197,7 +197,7 @@ static void reclaimd_loop(struct reclaimd *r)
 	while (!load_relaxed(&r->stop)) {
 		uint32_t seen = load_relaxed(&r->reg->kick);
 
-		add_relaxed(&r->reg->vmstat->event[EVENT_RECLAIMD_RUNS], 1);
+		vmstat_add(r->reg->vmstat, EVENT_RECLAIMD_RUNS, 1);
 		now = os_now_ns();
 		if (now >= next_tick) {
 			nr_held = tick(r);

@@ -34,7 +34,33 @@
 	X(nr_threads, NR_THREADS, 1, "Threads with a cache") \
 	X(failures, FAILURES, 0, "Requests that got NULL") \
 	X(slowpath, SLOWPATH, 0, "Requests that were not served at once") \
-	X(slowpath_ns, SLOWPATH_NS, 0, "Time those requests took")
+	X(slowpath_ns, SLOWPATH_NS, 0, "Time those requests took") \
+	X(refill_pages, REFILL_PAGES, 0, "Pages that caches took") \
+	X(flush_pages, FLUSH_PAGES, 0, "Pages that caches gave back") \
+	X(slab_new, SLAB_NEW, 0, "Slabs made") \
+	X(slab_freed, SLAB_FREED, 0, "Slabs given back") \
+	X(slab_pages, SLAB_PAGES, 1, "Pages in slabs") \
+	X(slab_free_bytes, SLAB_FREE_BYTES, 1, "Free bytes in slabs") \
+	X(drains, DRAINS, 0, "Drains of all caches") \
+	X(drain_waits, DRAIN_WAITS, 0, "Requests that waited for a drain") \
+	X(reclaimd_runs, RECLAIMD_RUNS, 0, "Times the background woke") \
+	X(node_fallback, NODE_FALLBACK, 0, "Runs from another node") \
+	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied")
+
+/* Those that vmstat counts. */
+#define SHOW_ITEMS(X) \
+	X(slowpath, SLOWPATH, EVENT_SLOWPATH) \
+	X(slowpath_ns, SLOWPATH_NS, EVENT_SLOWPATH_NS) \
+	X(refill_pages, REFILL_PAGES, EVENT_REFILL_PAGES) \
+	X(flush_pages, FLUSH_PAGES, EVENT_FLUSH_PAGES) \
+	X(slab_new, SLAB_NEW, EVENT_SLAB_NEW) \
+	X(slab_freed, SLAB_FREED, EVENT_SLAB_FREED) \
+	X(slab_pages, SLAB_PAGES, LEVEL_SLAB_PAGES) \
+	X(drains, DRAINS, EVENT_DRAINS) \
+	X(drain_waits, DRAIN_WAITS, EVENT_DRAIN_WAITS) \
+	X(reclaimd_runs, RECLAIMD_RUNS, EVENT_RECLAIMD_RUNS) \
+	X(node_fallback, NODE_FALLBACK, EVENT_NODE_FALLBACK) \
+	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS)
 
 struct stat_name {
 	const char	*name;
@@ -81,6 +107,7 @@ static void snapshot_zone(struct pp_pool *pool, struct pp_stats *s)
 	s->peak_pages = (int64_t)zone->peak_used_pages;
 	s->purged_pages = (int64_t)zone->purged_pages;
 	zone_unlock(zone);
+	s->free_pages = s->managed_pages - s->used_pages - s->isolated_pages;
 }
 
 static int snapshot(struct pp_pool *pool, struct pp_stats *s)
@@ -95,12 +122,14 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 	pcp = pool_enter(pool);
 	s->cached_pages = pcp_sum_cached_pages(reg);
 	snapshot_zone(pool, s);
-	s->free_pages = s->managed_pages - s->used_pages - s->isolated_pages;
 	s->used_pages -= s->cached_pages;
 	s->nr_threads = load_relaxed(&reg->nr_pcps);
 	s->failures = sum_failures(pool);
-	s->slowpath = pcp_sum_event(reg, EVENT_SLOWPATH);
-	s->slowpath_ns = pcp_sum_event(reg, EVENT_SLOWPATH_NS);
+	s->slab_free_bytes = (int64_t)slab_free_bytes(&pool->heap);
+	pcp_fold_all(reg);
+#define X(field, id, item) s->field = vmstat_read(&pool->vmstat, item);
+	SHOW_ITEMS(X)
+#undef X
 	pool_leave(pcp);
 	return 0;
 }
@@ -128,36 +157,92 @@ static int64_t stat_value(const struct pp_stats *s, enum pp_stat stat)
 	return *(const int64_t *)(const void *)field;
 }
 
+/* Cheap reads */
+
+static const uint8_t stat_items[PP_NR_STATS] = {
+#define X(field, id, item) [PP_STAT_##id] = (item) + 1,
+	SHOW_ITEMS(X)
+#undef X
+};
+
+static int64_t not_below_zero(int64_t n)
+{
+	return n > 0 ? n : 0;
+}
+
+/* What more than one word has to be read for. */
+static int64_t read_locked(struct pp_pool *pool, enum pp_stat stat)
+{
+	struct pp_stats s = { .struct_bytes = sizeof(s) };
+	struct pcp *pcp;
+
+	if (pool_is_nested(pool))
+		return -EDEADLK;
+	pcp = pool_enter(pool);
+	if (stat == PP_STAT_SLAB_FREE_BYTES)
+		s.slab_free_bytes = (int64_t)slab_free_bytes(&pool->heap);
+	else
+		snapshot_zone(pool, &s);
+	pool_leave(pcp);
+	return stat_value(&s, stat);
+}
+
 int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 {
-	struct pp_stats s;
-
-	int err;
+	struct zone *zone = &pool->zone;
+	int64_t cached = load_relaxed(&pool->vmstat.cached_pages);
 
 	if ((unsigned)stat >= PP_NR_STATS)
 		return -EINVAL;
-	err = snapshot(pool, &s);
-	return err ? err : stat_value(&s, stat);
+	if (stat_items[stat])
+		return vmstat_read(&pool->vmstat, stat_items[stat] - 1u);
+	switch (stat) {
+	case PP_STAT_LIMIT_PAGES:
+		return (int64_t)load_relaxed(&pool->limit_pages);
+	case PP_STAT_MANAGED_PAGES:
+		return (int64_t)load_relaxed(&zone->managed_pages);
+	case PP_STAT_CACHED_PAGES:
+		return not_below_zero(cached);
+	case PP_STAT_USED_PAGES:
+		return not_below_zero((int64_t)load_relaxed(&zone->used_pages) -
+				      cached);
+	case PP_STAT_RESERVED_PAGES:
+		return 0;
+	case PP_STAT_BACKED_PAGES:
+		return (int64_t)load_relaxed(&zone->backed_pages);
+	case PP_STAT_METADATA_PAGES:
+		return (int64_t)load_relaxed(&pool->metadata_pages);
+	case PP_STAT_MIN_PAGES:
+		return (int64_t)load_relaxed(&zone->min_pages);
+	case PP_STAT_LOW_PAGES:
+		return (int64_t)load_relaxed(&zone->low_pages);
+	case PP_STAT_HIGH_PAGES:
+		return (int64_t)load_relaxed(&zone->high_pages);
+	case PP_STAT_NR_THREADS:
+		return load_relaxed(&pool->registry.nr_pcps);
+	case PP_STAT_FAILURES:
+		return sum_failures(pool);
+	default:
+		return read_locked(pool, stat);
+	}
 }
 
-/*
- * What is read under the zone's lock is exact.  Caches are read one after the
- * other while their owners go on: each may move what it may hold at the most.
- */
+/* Words of the zone are exact, and so is what is read under locks. */
 int64_t show_bound(struct pp_pool *pool, enum pp_stat stat)
 {
 	int64_t managed = (int64_t)load_relaxed(&pool->zone.managed_pages);
+	int64_t may = load_relaxed(&pool->vmstat.may_cache_pages);
 
-	switch (stat) {
-	case PP_STAT_CACHED_PAGES:
-	case PP_STAT_USED_PAGES:
-		return managed / 8;
-	case PP_STAT_SLOWPATH:
-	case PP_STAT_SLOWPATH_NS:
-		return load_relaxed(&pool->registry.nr_pcps);
-	default:
-		return (unsigned)stat < PP_NR_STATS ? 0 : -EINVAL;
-	}
+	if ((unsigned)stat >= PP_NR_STATS)
+		return -EINVAL;
+	if (stat_items[stat])
+		return vmstat_bound(&pool->vmstat,
+				    load_relaxed(&pool->registry.nr_pcps));
+	/* Between nothing and what may be cached lie both, the truth and what
+	 * was published. */
+	if (stat == PP_STAT_CACHED_PAGES || stat == PP_STAT_USED_PAGES)
+		return may < managed ? not_below_zero(may) : managed;
+	return 0;
 }
 
 /* Formats */

@@ -275,8 +275,8 @@ static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
 	lock_acquire(&zone->lock);
 	zone_set_map(zone, page, nr_pages, word, word);
 	zone_unlock(zone);
-	if (pcp)
-		pcp_count(pcp, EVENT_SLAB_NEW, 1);
+	pcp_count_in(heap->reg, pcp, EVENT_SLAB_NEW, 1);
+	pcp_count_in(heap->reg, pcp, LEVEL_SLAB_PAGES, (int64_t)nr_pages);
 	return slab;
 }
 
@@ -310,13 +310,14 @@ static void slab_end(struct slab_heap *heap, struct pcp *pcp, uint32_t number)
 	uint64_t page = slab->page;
 	uint32_t word = run_word(slab->nr_pages);
 
+	pcp_count_in(heap->reg, pcp, LEVEL_SLAB_PAGES,
+		     -(int64_t)slab->nr_pages);
 	lock_acquire(&zone->lock);
 	zone_set_map(zone, page, slab->nr_pages, word, 0);
 	zone_unlock(zone);
 	number_give(heap, number);
 	page_free(heap->reg, pcp, page, word);
-	if (pcp)
-		pcp_count(pcp, EVENT_SLAB_FREED, 1);
+	pcp_count_in(heap->reg, pcp, EVENT_SLAB_FREED, 1);
 }
 
 /* Giving objects back */

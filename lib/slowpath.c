@@ -10,22 +10,8 @@ static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 {
 	int64_t took_ns = (int64_t)(os_now_ns() - start_ns);
 
-	if (pcp) {
-		pcp_count(pcp, EVENT_SLOWPATH, 1);
-		pcp_count(pcp, EVENT_SLOWPATH_NS, took_ns);
-	} else {
-		add_relaxed(&reg->vmstat->event[EVENT_SLOWPATH], 1);
-		add_relaxed(&reg->vmstat->event[EVENT_SLOWPATH_NS], took_ns);
-	}
-}
-
-static void count(struct pcp_registry *reg, struct pcp *pcp,
-		  enum vm_event what)
-{
-	if (pcp)
-		pcp_count(pcp, what, 1);
-	else
-		add_relaxed(&reg->vmstat->event[what], 1);
+	pcp_count_in(reg, pcp, EVENT_SLOWPATH, 1);
+	pcp_count_in(reg, pcp, EVENT_SLOWPATH_NS, took_ns);
 }
 
 /* What this thread can do by itself. */
@@ -58,7 +44,7 @@ static bool is_worth_a_drain(struct pcp_registry *reg, struct pcp *pcp,
 
 static void wait_for_drain(struct pcp_registry *reg, struct pcp *pcp)
 {
-	count(reg, pcp, EVENT_DRAIN_WAITS);
+	pcp_count_in(reg, pcp, EVENT_DRAIN_WAITS, 1);
 	pcp_wait_begin(pcp);
 	reclaimd_drain(reg->reclaimd, pcp);
 	pcp_wait_end(pcp);

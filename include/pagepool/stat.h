@@ -35,6 +35,17 @@ enum pp_stat {
 	PP_STAT_FAILURES,		/* requests that got NULL */
 	PP_STAT_SLOWPATH,		/* requests not served at once */
 	PP_STAT_SLOWPATH_NS,		/* and the time they took */
+	PP_STAT_REFILL_PAGES,		/* that caches took from the zone */
+	PP_STAT_FLUSH_PAGES,		/* that caches gave back */
+	PP_STAT_SLAB_NEW,		/* slabs made */
+	PP_STAT_SLAB_FREED,		/* slabs whose pages went back */
+	PP_STAT_SLAB_PAGES,		/* in slabs now */
+	PP_STAT_SLAB_FREE_BYTES,	/* free in slabs and depots, bytes */
+	PP_STAT_DRAINS,			/* of all threads' caches */
+	PP_STAT_DRAIN_WAITS,		/* requests that waited for one */
+	PP_STAT_RECLAIMD_RUNS,		/* the background thread woke */
+	PP_STAT_NODE_FALLBACK,		/* runs from another node */
+	PP_STAT_IDLE_DRAINS,		/* caches of idle threads emptied */
 	PP_NR_STATS
 };
 
@@ -49,18 +60,27 @@ struct pp_stats {
 	int64_t	metadata_pages, min_pages, low_pages, high_pages;
 	int64_t	peak_pages, purged_pages, nr_threads;
 	int64_t	failures, slowpath, slowpath_ns;
+	int64_t	refill_pages, flush_pages, slab_new, slab_freed;
+	int64_t	slab_pages, slab_free_bytes;
+	int64_t	drains, drain_waits, reclaimd_runs, node_fallback;
+	int64_t	idle_drains;
 };
 
 /**
  * pp_stat_read() - one number, cheaply.
  *
+ * Most are one word, read without a lock; free, isolated, peak and purged
+ * pages and slab_free_bytes take locks.
+ *
  * Return: the number, at most pp_stat_bound() away from the truth; -EINVAL for
- * no such number; -EDEADLK in a signal handler on top of a call.
+ * no such number; for those with locks -EDEADLK in a signal handler on top of
+ * a call.
  */
 int64_t pp_stat_read(struct pp_pool *pool, enum pp_stat stat);
 
-/* How far pp_stat_read() may be off just now: what every thread may have under
- * way.  0: exact.  -EINVAL for no such number. */
+/* How far pp_stat_read() may be off just now, besides what each thread is just
+ * counting: what threads may have counted and not added yet, or what their
+ * caches may hold.  0: exact.  -EINVAL for no such number. */
 int64_t pp_stat_bound(struct pp_pool *pool, enum pp_stat stat);
 
 /**

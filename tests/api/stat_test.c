@@ -6,6 +6,8 @@
  */
 #include "testing.h"
 
+#include <pagepool/cache.h>
+
 static void test_stat_no_such_number(void **state)
 {
 	struct pp_pool *pool = pool_make("16M");
@@ -46,6 +48,14 @@ static void test_stat_snapshot_fills_what_the_caller_knows(void **state)
 	reached_end();
 }
 
+/* A read is where its bound allows it, given what the snapshot says. */
+static void expect_near(struct pp_pool *pool, enum pp_stat stat, int64_t truth)
+{
+	int64_t off = pp_stat_read(pool, stat) - truth;
+
+	assert_true((off < 0 ? -off : off) <= pp_stat_bound(pool, stat));
+}
+
 /* The read and the snapshot are two ways to the same numbers. */
 static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 {
@@ -66,8 +76,8 @@ static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 	SAME(LIMIT_PAGES, limit_pages);
 	SAME(MANAGED_PAGES, managed_pages);
 	SAME(FREE_PAGES, free_pages);
-	SAME(CACHED_PAGES, cached_pages);
-	SAME(USED_PAGES, used_pages);
+	expect_near(pool, PP_STAT_CACHED_PAGES, s.cached_pages);
+	expect_near(pool, PP_STAT_USED_PAGES, s.used_pages);
 	SAME(ISOLATED_PAGES, isolated_pages);
 	SAME(RESERVED_PAGES, reserved_pages);
 	SAME(BACKED_PAGES, backed_pages);
@@ -81,6 +91,18 @@ static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 	SAME(FAILURES, failures);
 	SAME(SLOWPATH, slowpath);
 	SAME(SLOWPATH_NS, slowpath_ns);
+	/* The snapshot has folded. */
+	SAME(REFILL_PAGES, refill_pages);
+	SAME(FLUSH_PAGES, flush_pages);
+	SAME(SLAB_NEW, slab_new);
+	SAME(SLAB_FREED, slab_freed);
+	SAME(SLAB_PAGES, slab_pages);
+	SAME(SLAB_FREE_BYTES, slab_free_bytes);
+	SAME(DRAINS, drains);
+	SAME(DRAIN_WAITS, drain_waits);
+	SAME(RECLAIMD_RUNS, reclaimd_runs);
+	SAME(NODE_FALLBACK, node_fallback);
+	SAME(IDLE_DRAINS, idle_drains);
 #undef SAME
 	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.nr_threads, 1);
@@ -243,10 +265,8 @@ static void test_stat_under_load_is_within_its_bound(void **state)
 	atomic_store(&load.stop, true);
 	pthread_barrier_wait(&load.barrier);
 	s = pool_stats(load.pool);
-	assert_int_equal(pp_stat_read(load.pool, PP_STAT_USED_PAGES),
-			 s.used_pages);
-	assert_int_equal(pp_stat_read(load.pool, PP_STAT_CACHED_PAGES),
-			 s.cached_pages);
+	expect_near(load.pool, PP_STAT_USED_PAGES, s.used_pages);
+	expect_near(load.pool, PP_STAT_CACHED_PAGES, s.cached_pages);
 	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(pp_pool_check(load.pool), 0);
 	pthread_barrier_wait(&load.barrier);
@@ -255,6 +275,177 @@ static void test_stat_under_load_is_within_its_bound(void **state)
 	s = pool_stats(load.pool);
 	assert_int_equal(s.nr_threads, 1);
 	assert_int_equal(s.used_pages, s.nr_threads);
+	assert_true(s.refill_pages > 0);
+	pthread_barrier_destroy(&load.barrier);
+	pool_end(load.pool);
+	reached_end();
+}
+
+/*
+ * In step: in each round every thread allocates and frees for a while, runs
+ * and small objects; then all rest, and each cheap read is compared with the
+ * truth, which is what the threads say that they hold and a snapshot.
+ */
+
+#define STEP_THREADS	12
+#define STEP_ROUNDS	2500
+#define STEP_HELD	30
+
+struct step_load {
+	struct pp_pool		*pool;
+	struct pp_cache		*cache;
+	pthread_barrier_t	barrier;
+	_Atomic unsigned	next;
+	int64_t			out_pages[STEP_THREADS];
+	bool			end;	/* written between the barriers */
+};
+
+struct step_held {
+	void	*run[STEP_HELD], *object[STEP_HELD];
+};
+
+static int64_t step_run(struct step_load *load, struct rng *r, void **run)
+{
+	int64_t pages;
+
+	if (*run) {
+		pages = -(int64_t)pp_run_pages(load->pool, *run);
+		pp_free_pages(load->pool, *run);
+		*run = NULL;
+		return pages;
+	}
+	*run = pp_alloc_pages(load->pool, 1 + rng_below(r, rng_below(r, 9) ?
+						       12 : 300), PP_NOWARN);
+	return *run ? (int64_t)pp_run_pages(load->pool, *run) : 0;
+}
+
+static void step_object(struct step_load *load, void **object)
+{
+	if (*object) {
+		pp_cache_free(load->cache, *object);
+		*object = NULL;
+	} else {
+		*object = pp_cache_alloc(load->cache, PP_NOWARN);
+	}
+}
+
+static void step_end(struct step_load *load, unsigned me, struct rng *r,
+		     struct step_held *h)
+{
+	for (size_t i = 0; i < STEP_HELD; i++) {
+		if (h->run[i])
+			load->out_pages[me] += step_run(load, r, &h->run[i]);
+		if (h->object[i])
+			step_object(load, &h->object[i]);
+	}
+}
+
+static void *step_thread(void *arg)
+{
+	struct step_load *load = arg;
+	unsigned me = atomic_fetch_add(&load->next, 1);
+	struct step_held held = { .run = { NULL } };
+	struct rng r = rng_make(200 + me);
+
+	for (;;) {
+		pthread_barrier_wait(&load->barrier);
+		if (load->end)
+			break;
+		for (size_t n = rng_below(&r, 40); n; n--) {
+			size_t i = rng_below(&r, STEP_HELD);
+
+			load->out_pages[me] += step_run(load, &r,
+							&held.run[i]);
+			step_object(load, &held.object[i]);
+		}
+		if (rng_below(&r, 100) == 0)
+			step_end(load, me, &r, &held);
+		pthread_barrier_wait(&load->barrier);
+	}
+	step_end(load, me, &r, &held);
+	return NULL;
+}
+
+/* Reads first: a snapshot folds. */
+static void step_check(struct step_load *load)
+{
+	static const struct {
+		enum pp_stat	stat;
+		size_t		offset;
+	} number[] = {
+#define NUMBER(id, field) { PP_STAT_##id, offsetof(struct pp_stats, field) }
+		NUMBER(FREE_PAGES, free_pages),
+		NUMBER(CACHED_PAGES, cached_pages),
+		NUMBER(USED_PAGES, used_pages),
+		NUMBER(BACKED_PAGES, backed_pages),
+		NUMBER(PEAK_PAGES, peak_pages),
+		NUMBER(PURGED_PAGES, purged_pages),
+		NUMBER(NR_THREADS, nr_threads),
+		NUMBER(FAILURES, failures),
+		NUMBER(SLOWPATH, slowpath),
+		NUMBER(SLOWPATH_NS, slowpath_ns),
+		NUMBER(REFILL_PAGES, refill_pages),
+		NUMBER(FLUSH_PAGES, flush_pages),
+		NUMBER(SLAB_NEW, slab_new),
+		NUMBER(SLAB_FREED, slab_freed),
+		NUMBER(SLAB_PAGES, slab_pages),
+		NUMBER(SLAB_FREE_BYTES, slab_free_bytes),
+#undef NUMBER
+	};
+	int64_t read[COUNT_OF(number)], bound[COUNT_OF(number)], out = 0;
+	struct pp_stats s;
+
+	for (size_t i = 0; i < COUNT_OF(number); i++) {
+		read[i] = pp_stat_read(load->pool, number[i].stat);
+		bound[i] = pp_stat_bound(load->pool, number[i].stat);
+	}
+	s = pool_stats(load->pool);
+	for (size_t i = 0; i < COUNT_OF(number); i++) {
+		int64_t truth, off;
+
+		memcpy(&truth, (char *)&s + number[i].offset, sizeof(truth));
+		off = read[i] - truth;
+		assert_true((off < 0 ? -off : off) <= bound[i]);
+	}
+	for (size_t i = 0; i < STEP_THREADS; i++)
+		out += load->out_pages[i];
+	assert_int_equal(s.used_pages, out + s.slab_pages + s.nr_threads);
+}
+
+static void test_stat_in_step_is_within_its_bound(void **state)
+{
+	struct step_load load = { .pool = pool_make("24M") };
+	pthread_t thread[STEP_THREADS];
+	struct pp_stats before, after;
+	size_t rounds = 0;
+
+	(void)state;
+	assert_int_equal(pp_cache_create(load.pool, "step", 1000, 0,
+					 &load.cache), 0);
+	pthread_barrier_init(&load.barrier, NULL, STEP_THREADS + 1);
+	for (size_t i = 0; i < STEP_THREADS; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, step_thread,
+						&load), 0);
+	for (; rounds < STEP_ROUNDS; rounds++) {
+		pthread_barrier_wait(&load.barrier);
+		pthread_barrier_wait(&load.barrier);
+		step_check(&load);
+	}
+	before = pool_stats(load.pool);
+	load.end = true;
+	pthread_barrier_wait(&load.barrier);
+	for (size_t i = 0; i < STEP_THREADS; i++)
+		pthread_join(thread[i], NULL);
+	/* Threads that are gone leave no delta: what is open now is this
+	 * thread's own. */
+	step_check(&load);
+	after = pool_stats(load.pool);
+	assert_true(before.slab_new > 0 && before.flush_pages > 0);
+	assert_true(after.flush_pages >= before.flush_pages);
+	assert_int_equal(after.slab_new - after.slab_freed > 0,
+			 after.slab_pages > 0);
+	assert_int_equal(rounds, STEP_ROUNDS);
+	assert_int_equal(pp_cache_destroy(load.cache), 0);
 	pthread_barrier_destroy(&load.barrier);
 	pool_end(load.pool);
 	reached_end();
@@ -269,6 +460,7 @@ int main(void)
 		TEST(test_stat_used_is_what_was_handed_out),
 		TEST(test_stat_events_are_counted),
 		TEST(test_stat_under_load_is_within_its_bound),
+		TEST(test_stat_in_step_is_within_its_bound),
 	};
 
 	test_clear_environment();

@@ -477,6 +477,7 @@ static struct pp_stats quiet_stats(struct pp_pool *pool)
 
 	/* What a failed attempt may change. */
 	s.backed_pages = s.purged_pages = 0;
+	s.drains = s.idle_drains = s.reclaimd_runs = 0;
 	return s;
 }
 
