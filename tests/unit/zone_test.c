@@ -519,91 +519,6 @@ static void test_zone_purge_gives_spare_pages_back(void **state)
 	reached_end();
 }
 
-/* Watermarks: the rows of doc/tuning.md */
-
-static void test_zone_watermarks_follow_the_table(void **state)
-{
-	static const struct {
-		uint64_t mib, min, gap, low, high;
-	} row[] = {
-		{ 4, 64, 16, 80, 96 },
-		{ 16, 128, 32, 160, 192 },
-		{ 64, 256, 64, 320, 384 },
-		{ 128, 362, 90, 452, 542 },
-		{ 512, 724, 181, 905, 1086 },
-		{ 1024, 1024, 262, 1286, 1548 },
-		{ 4096, 2048, 1048, 3096, 4144 },
-		{ 16384, 4096, 4194, 8290, 12484 },
-		{ 1048576, 32768, 268435, 301203, 569638 },
-	};
-	struct fixture *f = fixture_make();
-	struct zone *z = &f->zone;
-
-	(void)state;
-	for (size_t i = 0; i < COUNT_OF(row); i++) {
-		store_relaxed(&z->managed_pages, row[i].mib << 8);
-		zone_set_watermarks(z, 0, 10);
-		assert_int_equal(load_relaxed(&z->min_pages), row[i].min);
-		assert_int_equal(load_relaxed(&z->low_pages), row[i].low);
-		assert_int_equal(load_relaxed(&z->high_pages), row[i].high);
-		assert_int_equal(row[i].low - row[i].min, row[i].gap);
-	}
-	fixture_end(f);
-	reached_end();
-}
-
-static void test_zone_watermarks_can_be_set(void **state)
-{
-	struct fixture *f = fixture_make();
-	struct zone *z = &f->zone;
-
-	(void)state;
-	zone_set_watermarks(z, 400 << 12, 10);
-	assert_int_equal(load_relaxed(&z->min_pages), 400);
-	assert_int_equal(load_relaxed(&z->low_pages), 500);
-	zone_set_watermarks(z, (400 << 12) + 1, 3000);
-	assert_int_equal(load_relaxed(&z->min_pages), 401);
-	assert_int_equal(load_relaxed(&z->low_pages), 401 + 1228);
-	assert_int_equal(load_relaxed(&z->high_pages), 401 + 2 * 1228);
-	/* Half of the zone at the most, and no mark above it. */
-	zone_set_watermarks(z, 1ull << 40, 3000);
-	assert_int_equal(load_relaxed(&z->min_pages), MANAGED / 2);
-	assert_int_equal(load_relaxed(&z->high_pages), MANAGED);
-	fixture_end(f);
-	reached_end();
-}
-
-static void test_zone_floors_are_the_kernels(void **state)
-{
-	static const struct {
-		uint64_t min, high, atomic;
-	} row[] = {
-		{ 100, 50, 38 }, { 33, 17, 13 }, { 4096, 2048, 1536 },
-	};
-	struct fixture *f = fixture_make();
-	struct zone *z = &f->zone;
-
-	(void)state;
-	for (size_t i = 0; i < COUNT_OF(row); i++) {
-		uint64_t min = row[i].min;
-
-		store_relaxed(&z->min_pages, min);
-		assert_int_equal(page_floor_pages(z, 0), min);
-		assert_int_equal(page_floor_pages(z, PP_NOWAIT), min);
-		assert_int_equal(page_floor_pages(z, PP_HIGH), row[i].high);
-		assert_int_equal(page_floor_pages(z, PP_ATOMIC),
-				 row[i].atomic);
-		assert_int_equal(page_floor_pages(z, PP_MEMALLOC), 0);
-		assert_int_equal(page_floor_pages(z, PP_MEMALLOC | PP_ATOMIC),
-				 0);
-		assert_int_equal(page_floor_pages(z, PP_NOMEMALLOC |
-						  PP_MEMALLOC | PP_ATOMIC),
-				 min);
-	}
-	fixture_end(f);
-	reached_end();
-}
-
 /* The checks themselves */
 
 static void test_zone_verify_names_what_is_broken(void **state)
@@ -655,9 +570,6 @@ int main(void)
 		TEST(test_zone_unclaim_gives_all_promises_back),
 		TEST(test_zone_charges_count_as_used_and_backed),
 		TEST(test_zone_purge_gives_spare_pages_back),
-		TEST(test_zone_watermarks_follow_the_table),
-		TEST(test_zone_watermarks_can_be_set),
-		TEST(test_zone_floors_are_the_kernels),
 		TEST(test_zone_verify_names_what_is_broken),
 	};
 
