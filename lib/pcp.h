@@ -102,7 +102,7 @@ struct pcp {
 
 	/* owner only; others read counts, long_run and stat */
 	void			*last;	/* what was handed out last */
-	_Atomic uint32_t	last_word;	/* in the map; a slab's without number */
+	_Atomic uint32_t	last_word; /* its word, a slab's w/o number */
 	_Atomic uint64_t	granted_bytes;
 	void			*front[PCP_NR_SMALL];
 	_Atomic(void *)		front_run[PCP_NR_BINS];
@@ -305,7 +305,7 @@ static PP_ALWAYS_INLINE void *pcp_pop_run(struct pcp *pcp, uint32_t word)
 static PP_ALWAYS_INLINE bool pcp_is_last_run(const struct pcp *pcp,
 					     const void *run, uint32_t word)
 {
-	return likely(run == pcp->last) && 
+	return likely(run == pcp->last) &&
 	       likely(word == load_relaxed(&pcp->last_word));
 }
 

@@ -475,8 +475,8 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 
 static bool may_stay(uint32_t word, size_t have, size_t bytes)
 {
-	return bytes <= have && (word & MAP_SLAB || bytes > MALLOC_SMALL_BYTES) &&
-	       bytes >= have / REALLOC_KEEP_DIVISOR;
+	return bytes <= have && bytes >= have / REALLOC_KEEP_DIVISOR &&
+	       (word & MAP_SLAB || bytes > MALLOC_SMALL_BYTES);
 }
 
 static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
