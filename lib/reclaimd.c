@@ -152,6 +152,14 @@ static void on_main_exit(void)
 	lock_release(&list_lock);
 }
 
+/* While memory is short counters are to be closer: their reader may be about
+ * to decide by them. */
+static void set_pressure(struct pcp_registry *reg, bool under_pressure)
+{
+	if (load_relaxed(&reg->vmstat->under_pressure) != under_pressure)
+		pcp_set_pressure(reg, under_pressure);
+}
+
 /* Serves what is wanted, as early as the rule allows.  How long to sleep, 0:
  * not at all. */
 static uint64_t serve_requests(struct reclaimd *r, uint64_t now)
@@ -161,6 +169,7 @@ static uint64_t serve_requests(struct reclaimd *r, uint64_t now)
 
 	if (is_served(r, wanted))
 		return UINT64_MAX;
+	set_pressure(r->reg, true);
 	wait_ns = until(load_relaxed(&r->next_ns), now);
 	if (!wait_ns)
 		reclaimd_drain_now(r, NULL);
@@ -179,10 +188,15 @@ static void rest(struct reclaimd *r, uint32_t seen)
 	store_relaxed(&r->reg->resting, false);
 }
 
+/* What is due once a second.  How many caches hold anything. */
 static unsigned tick(struct reclaimd *r)
 {
+	struct zone *zone = r->reg->zone;
 	unsigned nr;
 
+	pcp_fold_all(r->reg);
+	set_pressure(r->reg, zone_free_pages(zone) <=
+			     load_relaxed(&zone->high_pages));
 	lock_acquire(&r->reg->drain_lock);
 	nr = pcp_drain_idle(r->reg);
 	lock_release(&r->reg->drain_lock);

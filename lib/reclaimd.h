@@ -12,9 +12,10 @@
  * there is no thread, those who want a drain do it themselves under the same
  * rule, one at a time.
  *
- * Once a second the thread looks for caches that nobody used.  When no cache
- * holds anything it rests until one is granted something, or a drain is asked
- * for.
+ * Once a second the thread folds all counters' deltas, chooses their thresholds
+ * by whether memory is short, and looks for caches that nobody used.  When no
+ * cache holds anything it rests until one is granted something, a request is
+ * not served at once, or a drain is asked for.
  *
  * The thread is made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()

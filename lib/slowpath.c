@@ -12,6 +12,9 @@ static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 
 	pcp_count_in(reg, pcp, EVENT_SLOWPATH, 1);
 	pcp_count_in(reg, pcp, EVENT_SLOWPATH_NS, took_ns);
+	/* These counts are to be folded within a second. */
+	if (unlikely(load_relaxed(&reg->resting)))
+		pcp_kick_reclaimd(reg);
 }
 
 /* What this thread can do by itself. */
