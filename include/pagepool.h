@@ -42,6 +42,7 @@ struct pp_pool;
 #define PP_NORETRY	0x0010u	/* one attempt */
 #define PP_ZERO		0x0020u	/* pages read as zeroes */
 #define PP_NOWARN	0x0040u	/* a failure prints nothing */
+#define PP_THISNODE	0x0080u	/* the caller's memory node or NULL */
 
 /**
  * pp_config_create() - settings: the defaults, then the environment.
@@ -95,8 +96,8 @@ struct pp_pool *pp_pool_default(void);
 
 /**
  * pp_pool_set() - change a setting of a living pool.
- * @name, @value: as for pp_config_set(); "min_free", "watermark_scale" and
- *		  "verbose" can be changed.
+ * @name, @value: as for pp_config_set(); "limit", "min_free",
+ *		  "watermark_scale", "numa" and "verbose" can be changed.
  *
  * Return: as pp_config_set(), and -EBUSY for a setting that is fixed once the
  * pool exists.

@@ -116,12 +116,16 @@ static void *refuse(int err)
 	return NULL;
 }
 
-static void *alloc_run(struct pp_pool *pool, const struct page_request *req)
+void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
 {
 	struct page_result result;
 	struct pcp *pcp;
 	void *run;
 
+	if (req->nr_pages > RUN_MAX_PAGES || req->align_pages > RUN_MAX_PAGES) {
+		pool_failed(pool, SIZE_MAX, req->flags, FAILURE_TOO_BIG);
+		return refuse(ENOMEM);
+	}
 	if (pool_is_nested(pool)) {
 		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
 			    FAILURE_NESTED);
@@ -154,11 +158,7 @@ void *pp_alloc_aligned(struct pp_pool *pool, size_t nr_pages,
 	if (!pool || !nr_pages || !is_pow2(align_pages) ||
 	    flags & ~POOL_FLAGS_KNOWN)
 		return refuse(EINVAL);
-	if (nr_pages > RUN_MAX_PAGES || align_pages > RUN_MAX_PAGES) {
-		pool_failed(pool, SIZE_MAX, flags, FAILURE_TOO_BIG);
-		return refuse(ENOMEM);
-	}
-	return alloc_run(pool, &req);
+	return api_alloc_run(pool, &req);
 }
 
 void *pp_alloc_pages(struct pp_pool *pool, size_t nr_pages, unsigned flags)
@@ -238,7 +238,7 @@ static void *realloc_by_copy(struct pp_pool *pool, void *run, uint32_t word,
 {
 	uint64_t have = run_word_pages(word);
 	void *to;
-	to = alloc_run(pool, req);
+	to = api_alloc_run(pool, req);
 	if (!to)
 		return NULL;
 	memcpy(to, run, pages_to_bytes(min_u64(have, req->nr_pages)));
@@ -270,7 +270,7 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 	page = span_page_of(&pool->span, run);
 	if (nr_pages > RUN_MAX_PAGES || pool_is_nested(pool))
 		return refuse(ENOMEM);
-	floor = page_floor_pages(&pool->zone, flags);
+	floor = page_floor_pages(zone_of_page(pool->zones, page), flags);
 	pcp = pool_enter(pool);
 	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
 		to = page_move(&pool->registry, page, word, nr_pages, floor);

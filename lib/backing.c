@@ -71,7 +71,7 @@ static bool charge_tables(struct zone *zone, uint32_t nr_blocks,
 	/* What is committed may be used without asking again. */
 	end = (uint32_t)min_u64(round_up_pow2(nr_blocks,
 					      zone->span->granule_blocks),
-				zone->span->nr_blocks);
+				zone->range.end);
 	lock_acquire(&zone->lock);
 	if (end > zone->asked_blocks)
 		zone->asked_blocks = end;
@@ -104,7 +104,8 @@ static bool commit_more(struct zone *zone, uint32_t wanted_blocks,
 	if (!charge_tables(zone, wanted_blocks, charged_pages))
 		return false;
 	*why = FAILURE_OS;
-	return span_commit_blocks(zone->span, wanted_blocks) == 0;
+	return span_commit_blocks(zone->span, &zone->range,
+				  wanted_blocks) == 0;
 }
 
 static enum failure failure_of(const struct zone *zone, int refusal,

@@ -5,6 +5,7 @@
  * A span may have millions of blocks of which few are in the set.  One bit of
  * the summary stands for 64 words, so that finding the first member costs a
  * few words whatever the size.  The memory is the caller's and starts zeroed.
+ * Members have numbers from `first` on.
  *
  * I1: summary bit i is set iff words[i] != 0
  */
@@ -20,23 +21,27 @@
 struct blockmap {
 	uint64_t	*words;
 	uint64_t	*summary;	/* one bit per word */
+	uint32_t	first;
 	uint32_t	nr_blocks;	/* a multiple of 4096 */
 	uint32_t	nr_set;
 };
 
 /* Bytes that blockmap_init() wants for @nr_blocks. */
 size_t blockmap_bytes(uint32_t nr_blocks);
-void blockmap_init(struct blockmap *bm, uint32_t nr_blocks, void *memory);
+void blockmap_init(struct blockmap *bm, uint32_t first, uint32_t nr_blocks,
+		   void *memory);
 
 void blockmap_add(struct blockmap *bm, uint32_t block);
 void blockmap_del(struct blockmap *bm, uint32_t block);
 
 static inline bool blockmap_has(const struct blockmap *bm, uint32_t block)
 {
+	block -= bm->first;
 	return bm->words[block / PP_WORD_BITS] >> (block % PP_WORD_BITS) & 1;
 }
 
-/* The lowest member at or above @from; BLOCKMAP_NONE if there is none. */
+/* The lowest member at or above @from, which is not below bm->first;
+ * BLOCKMAP_NONE if there is none. */
 uint32_t blockmap_next(const struct blockmap *bm, uint32_t from);
 
 /*

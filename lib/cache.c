@@ -32,7 +32,8 @@ static void *object_alloc(struct pp_pool *pool, unsigned class, unsigned flags,
 		return NULL;
 	}
 	pcp = pool_enter(pool);
-	object = pcp ? slab_pop(pcp, class) : NULL;
+	object = pcp && slab_may_pop(&pool->heap, flags) ?
+		 slab_pop(pcp, class) : NULL;
 	if (!object)
 		object = slab_alloc_slow(&pool->heap, pcp, class, flags,
 					 result);

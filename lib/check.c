@@ -59,11 +59,10 @@ static bool range_is_used(struct pp_pool *pool, uint64_t page, uint64_t n)
  * allocations' pages and the isolated ones are all that are used, so none is
  * in two.  Zone lock held.
  */
-static int check_map(struct pp_pool *pool)
+static int check_map(struct pp_pool *pool, struct zone *zone)
 {
-	struct zone *zone = &pool->zone;
 	uint64_t end = (uint64_t)zone->frontier_block << PAGEBLOCK_SHIFT;
-	uint64_t sum = 0, page = 0, n;
+	uint64_t sum = 0, page = zone_first_page(zone), n;
 
 	while (page < end) {
 		n = pages_at(pool, page);
@@ -76,6 +75,20 @@ static int check_map(struct pp_pool *pool)
 	    zone->moving_pages)
 		return 2;
 	return 0;
+}
+
+static int check_zone(struct pp_pool *pool, struct zone *zone)
+{
+	int err, map_err = 0;
+
+	lock_acquire(&zone->lock);
+	err = zone_verify(zone);
+	if (!err)
+		map_err = check_map(pool, zone);
+	zone_unlock(zone);
+	if (map_err)
+		return complain("the map (check.c)", map_err);
+	return err ? complain("zone.h", err) : 0;
 }
 
 int pp_pool_check(struct pp_pool *pool)
@@ -95,13 +108,10 @@ int pp_pool_check(struct pp_pool *pool)
 	err = slab_verify(&pool->heap);
 	if (err)
 		return complain("slab.h", err);
-	lock_acquire(&pool->zone.lock);
-	err = zone_verify(&pool->zone);
-	if (!err) {
-		err = check_map(pool);
-		zone_unlock(&pool->zone);
-		return err ? complain("the map (check.c)", err) : 0;
+	for_each_zone(zone, pool->zones) {
+		err = check_zone(pool, zone);
+		if (err)
+			return err;
 	}
-	zone_unlock(&pool->zone);
-	return complain("zone.h", err);
+	return 0;
 }

@@ -20,7 +20,9 @@
 /* "auto" leaves an eighth of the machine to what is not heap. */
 #define AUTO_HEADROOM		8
 
-enum setting_kind { KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_BOOL, KIND_STATS };
+enum setting_kind {
+	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_BOOL, KIND_STATS, KIND_NUMA
+};
 
 struct setting {
 	const char		*name;
@@ -41,6 +43,11 @@ static const struct setting settings[] = {
 	  CONFIG_MAX_LIMIT_BYTES, true, "a size such as 4M, or 0" },
 	{ "watermark_scale", KIND_NUMBER, FIELD(watermark_scale), 1, 3000,
 	  true, "a number from 1 to 3000" },
+	{ "numa", KIND_NUMA, FIELD(numa), 0, 0, true,
+	  "local, interleave, bind:LIST or preferred:N with nodes that this "
+	  "process may use" },
+	{ "fake_nodes", KIND_NUMBER, FIELD(fake_nodes), 1,
+	  CONFIG_MAX_FAKE_NODES, false, "a number from 1 to 16" },
 	{ "stats", KIND_STATS, FIELD(stats_path), 0, 0, false,
 	  "exit, or the path of a file" },
 	{ "strict", KIND_BOOL, FIELD(strict), 0, 1, false, "0 or 1" },
@@ -142,6 +149,36 @@ static int set_stats(struct pp_config *config, const char *value)
 	return 0;
 }
 
+static int parse_nodes(const char *list, struct nodemask *nodes)
+{
+	int err = nodemask_parse(list, nodes);
+
+	return !err && !nodemask_count(nodes) ? -EINVAL : err;
+}
+
+static int set_numa(struct pp_config *config, const char *value)
+{
+	struct numa_setting numa = { .kind = NUMA_LOCAL, .is_given = true };
+	int err = 0;
+
+	if (strcmp(value, "interleave") == 0) {
+		numa.kind = NUMA_INTERLEAVE;
+	} else if (strncmp(value, "bind:", 5) == 0) {
+		numa.kind = NUMA_BIND;
+		err = parse_nodes(value + 5, &numa.nodes);
+	} else if (strncmp(value, "preferred:", 10) == 0) {
+		numa.kind = NUMA_PREFERRED;
+		err = parse_nodes(value + 10, &numa.nodes);
+		if (!err && nodemask_count(&numa.nodes) > 1)
+			err = -EINVAL;
+	} else if (strcmp(value, "local") != 0) {
+		err = -EINVAL;
+	}
+	if (!err)
+		config->numa = numa;
+	return err;
+}
+
 static int parse_value(const struct setting *s, const char *value,
 		       uint64_t *out)
 {
@@ -168,6 +205,8 @@ static int apply(struct pp_config *config, const struct setting *s,
 
 	if (s->kind == KIND_STATS)
 		return set_stats(config, value);
+	if (s->kind == KIND_NUMA)
+		return set_numa(config, value);
 	err = parse_value(s, value, &n);
 	if (err)
 		return err;
@@ -309,8 +348,11 @@ static bool apply_entry(struct pp_config *config, const char *entry,
 	to_lower(name, entry + ENV_PREFIX_LEN,
 		 len < NAME_MAX_LEN ? len : NAME_MAX_LEN);
 	s = find_setting(name);
-	if (s && apply(config, s, equals + 1) == 0)
+	if (s && apply(config, s, equals + 1) == 0) {
+		if (s->kind == KIND_NUMA)
+			config->numa.by_environment = true;
 		return true;
+	}
 	if (report && s)
 		report_bad(entry, s);
 	else if (report)
@@ -334,6 +376,14 @@ unsigned config_from_environment(struct pp_config *config)
 		    !apply_entry(config, *e, report))
 			nr_bad++;
 	return nr_bad;
+}
+
+void config_report_numa(void)
+{
+	static _Atomic bool reported;
+
+	if (!xchg_relaxed(&reported, true))
+		report_bad(ENV_PREFIX "NUMA", find_setting("numa"));
 }
 
 uint64_t config_limit_bytes(const struct pp_config *config)

@@ -11,13 +11,30 @@
 
 #include <stdbool.h>
 
-#include "base/compiler.h"
+#include "base/nodemask.h"
 
 #define CONFIG_PATH_BYTES	256
 #define CONFIG_MIN_LIMIT_BYTES	(4ull << 20)
 #define CONFIG_MAX_LIMIT_BYTES	(16ull << 40)
 /* sysexits.h EX_CONFIG: what a strict process exits with. */
 #define CONFIG_EXIT_STATUS	78
+
+#define CONFIG_MAX_FAKE_NODES	16
+
+/* Where memory comes from on a machine with several memory nodes. */
+enum numa_kind {
+	NUMA_LOCAL,		/* the node of the thread's CPU */
+	NUMA_INTERLEAVE,	/* all in turn */
+	NUMA_BIND,		/* these nodes only */
+	NUMA_PREFERRED,		/* this node first */
+};
+
+struct numa_setting {
+	enum numa_kind	kind;
+	bool		is_given;	/* not the default */
+	bool		by_environment;
+	struct nodemask	nodes;		/* BIND, PREFERRED */
+};
 
 struct pp_config {
 	uint64_t	limit_bytes;		/* 0: auto */
@@ -27,6 +44,8 @@ struct pp_config {
 	bool		verbose;
 	bool		stats_at_exit;
 	char		stats_path[CONFIG_PATH_BYTES];	/* "": stderr */
+	uint64_t	fake_nodes;		/* 0: those of the machine */
+	struct numa_setting numa;
 };
 
 /* Where the environment lies while libc has not been initialised and environ is
@@ -46,6 +65,10 @@ int config_set(struct pp_config *config, const char *name, const char *value);
 
 /* Can the setting change while a pool lives?  -ENOENT if there is none. */
 int config_is_live(const char *name);
+
+/* Says once on standard error that PAGEPOOL_NUMA names nodes that are not
+ * there. */
+void config_report_numa(void);
 
 /* The limit in bytes, with "auto" worked out. */
 uint64_t config_limit_bytes(const struct pp_config *config);

@@ -60,8 +60,8 @@ void diagnose_pointer(struct pp_pool *pool, const void *p, const char *entry)
 	} else if (word && (uintptr_t)p % PP_PAGE_BYTES) {
 		diagnose_interior(p, span_page_address(&pool->span, page),
 				  entry);
-	} else if (!word && page >> PAGEBLOCK_SHIFT <
-		   load_relaxed(&pool->span.committed_blocks) &&
+	} else if (!word && page >> PAGEBLOCK_SHIFT < load_relaxed(
+			&zone_of_page(pool->zones, page)->range.committed) &&
 		   page_is_used(pool, page)) {
 		diagnose_interior(p, run_start(pool, page), entry);
 	}

@@ -16,6 +16,8 @@ struct page_request {
 	uint64_t	nr_pages;
 	uint64_t	align_pages;	/* a power of two */
 	unsigned	flags;		/* PP_* */
+	unsigned	node;		/* 1 + the zone to begin with; 0: the
+					 * policy says which */
 	bool		may_grow;	/* reallocated: it will be again */
 };
 
@@ -36,7 +38,7 @@ void *page_alloc_once(struct pcp_registry *reg, struct pcp *pcp,
 		      const struct page_request *req,
 		      struct page_result *result);
 
-/* @word: the run's in the map, just read: a live run. */
+/* @page: of the span; @word: its in the map, just read: a live run. */
 void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
 	       uint32_t word);
 
@@ -48,7 +50,8 @@ bool page_resize(struct pcp_registry *reg, uint64_t page, uint32_t word,
 		 uint64_t nr_pages, uint64_t floor_pages);
 
 /*
- * Another place for a run of whole blocks, by moving the memory (mremap).
+ * Another place in its zone for a run of whole blocks, by moving the memory
+ * (mremap).
  * Return: the new address, or NULL: nothing has changed, copy instead.
  */
 void *page_move(struct pcp_registry *reg, uint64_t page, uint32_t word,

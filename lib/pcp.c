@@ -22,10 +22,10 @@
  */
 uint64_t pcp_share_bytes(const struct pcp *pcp)
 {
-	struct zone *zone = pcp->registry->zone;
+	struct zone *zone = pcp_home(pcp);
 	uint64_t free = zone_free_pages(zone), hide;
 	uint64_t min = load_relaxed(&zone->min_pages);
-	uint32_t nr = load_relaxed(&pcp->registry->nr_pcps);
+	uint32_t nr = load_relaxed(&zone->nr_caches);
 
 	if (free <= min)
 		return 0;
@@ -127,9 +127,10 @@ static bool grow_bin(struct pcp *pcp, struct run_bin *bin, uint32_t by)
 	return true;
 }
 
-unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
+unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr, struct zone *zone,
 			 uint64_t floor_pages, enum failure *why)
 {
+	uint64_t first_page = pcp_first_page(pcp);
 	struct run_bin *bin = &pcp->bin[bin_nr];
 	struct zone_run runs[REFILL_MAX_RUNS];
 	unsigned want = REFILL_PAGES / bin->pages, got;
@@ -148,10 +149,13 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 		want = bin->max;
 	if (!want)
 		return 0;
-	got = backing_claim(pcp->registry->zone, &req, want, runs, why);
+	got = backing_claim(zone, &req, want, runs, why);
 	for (unsigned i = 0; i < got; i++)
-		pcp->slots[bin->first + i] = (uint32_t)runs[i].page;
+		pcp->slots[bin->first + i] =
+			(uint32_t)(runs[i].page - first_page);
 	store_relaxed(&bin->count, (uint16_t)got);
+	if (got)
+		pcp_was_served(pcp, zone->index);
 	count_bin(pcp, bin, EVENT_REFILL_PAGES, got);
 	TRACE(pcp_refill, bin->pages, got);
 	return got;
@@ -159,10 +163,10 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
 
 static void release_run(struct pcp *pcp, uint64_t page, uint64_t pages)
 {
-	struct zone *zone = pcp->registry->zone;
+	struct zone *zone = pcp_zone_of(pcp, page);
 
 	lock_acquire(&zone->lock);
-	zone_release(zone, page, pages, true);
+	zone_release(zone, pcp_first_page(pcp) + page, pages, true);
 	zone_unlock(zone);
 }
 
@@ -179,21 +183,19 @@ static void flush_front(struct pcp *pcp, const struct run_bin *bin)
 	count_bin(pcp, bin, EVENT_FLUSH_PAGES, 1);
 }
 
-/* Gives the oldest runs of a bin back until @keep are left. */
-static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
+/* Up to @most of the oldest runs of a bin, in one hold: as many as are of one
+ * zone. */
+static uint32_t flush_oldest(struct pcp *pcp, struct run_bin *bin,
+			     uint32_t most)
 {
-	struct zone *zone = pcp->registry->zone;
-	uint32_t count = load_relaxed(&bin->count);
-	uint32_t n = count > keep ? count - keep : 0;
+	uint32_t count = load_relaxed(&bin->count), n = 0;
 	uint32_t *slot = &pcp->slots[bin->first];
+	struct zone *zone = pcp_zone_of(pcp, slot[0]);
+	uint64_t first_page = pcp_first_page(pcp);
 
-	if (!keep)
-		flush_front(pcp, bin);
-	if (!n)
-		return;
 	lock_acquire(&zone->lock);
-	for (uint32_t i = 0; i < n; i++)
-		zone_release(zone, slot[i], bin->pages, true);
+	for (; n < most && pcp_zone_of(pcp, slot[n]) == zone; n++)
+		zone_release(zone, first_page + slot[n], bin->pages, true);
 	/* Before the lock goes, which a fork waits for: the child may believe
 	 * these slots. */
 	for (uint32_t i = n; i < count; i++)
@@ -202,6 +204,19 @@ static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
 	zone_unlock(zone);
 	count_bin(pcp, bin, EVENT_FLUSH_PAGES, n);
 	TRACE(pcp_flush, bin->pages, n);
+	return n;
+}
+
+/* Gives the oldest runs of a bin back until @keep are left. */
+static void flush_bin(struct pcp *pcp, struct run_bin *bin, uint32_t keep)
+{
+	uint32_t count = load_relaxed(&bin->count);
+	uint32_t n = count > keep ? count - keep : 0;
+
+	if (!keep)
+		flush_front(pcp, bin);
+	while (n)
+		n -= flush_oldest(pcp, bin, n);
 }
 
 void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word)

@@ -24,6 +24,12 @@
  * pages are above high, low - min below, divided by the number of threads.
  * Each stack's `max` is granted out of the thread's share and grows with use.
  *
+ * With several zones a cache has a home, the zone that it is filled from, and
+ * base, map and span_bytes are those of the home's range: pointers of other
+ * zones fail the fast paths' test for the range, and go back to where they
+ * came from.  When pages are interleaved, the range is the whole span.  Either
+ * way page numbers in a cache count from its base.
+ *
  * I1: a cached run has MAP_CACHED in the map, and is used in its zone
  * I2: long_bytes == sum of the long runs
  * I3: 0 <= room <= max for every magazine, count <= max for every bin, when
@@ -94,7 +100,7 @@ struct pcp {
 	/* const while the thread lives; copied to be in this cache line.
 	 * Before malloc.c is relocated it takes the thread's control block for
 	 * a cache: there busy is not 0, and span_bytes is. */
-	uintptr_t		base;		/* of the span */
+	uintptr_t		base;		/* of the home's range */
 	_Atomic uint32_t	*map;
 	uint64_t		span_bytes;
 	char			*slabs;
@@ -126,6 +132,13 @@ struct pcp {
 	_Atomic bool		inside;	/* working without its caches */
 	_Atomic bool		alive;	/* used since reclaimd last looked */
 
+	/* owner only; others read home and is_shared.  These two change while
+	 * the cache is empty, see pcp_home.c */
+	_Atomic(struct zone *)	home;
+	uint32_t		turn;	/* in the round of interleaving */
+	_Atomic bool		is_shared;	/* by runs of all zones */
+	struct zone		*payer;	/* const: of the cache's page */
+
 	/* a signal handler on top of the owner pushes, the owner takes all */
 	_Atomic(void *)		deferred;
 
@@ -142,7 +155,8 @@ static_assert(offsetof(struct pcp, busy) == 0 &&
 /* What a pool knows of its threads' caches. */
 struct pcp_registry {
 	/* const after pcp_registry_init() */
-	struct zone	*zone;
+	struct zone	*zones;
+	struct nodes	*nodes;	/* NULL: one zone; set by the pool */
 	void		(*flush_small)(struct pcp *pcp, unsigned class,
 				       uint32_t keep);
 	void		(*drain_small)(struct pcp_registry *reg,
@@ -182,7 +196,8 @@ extern struct lock pcp_registry_lock;
  */
 extern struct pcp pcp_none, pcp_none_inside, pcp_gone, pcp_gone_inside;
 
-void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
+/* @zones: all of the pool's. */
+void pcp_registry_init(struct pcp_registry *reg, struct zone *zones,
 		       struct vmstat *vmstat);
 
 /* Once, before the first pool: the hook that runs at thread exit.  -errno if
@@ -332,13 +347,60 @@ static PP_ALWAYS_INLINE bool pcp_push_run(struct pcp *pcp, uint64_t page,
 	return true;
 }
 
-/* The rest: what to do when a stack is empty or full.  All with busy up. */
+static inline struct zone *pcp_home(const struct pcp *pcp)
+{
+	return load_relaxed(&pcp->home);
+}
+
+/* Pages of the cache's range count from its base. */
+static inline uint64_t pcp_first_page(const struct pcp *pcp)
+{
+	return span_page_of(pcp_home(pcp)->span, (const void *)pcp->base);
+}
+
+/* The zone of a run in the cache, by its page there. */
+static inline struct zone *pcp_zone_of(const struct pcp *pcp, uint64_t page)
+{
+	if (likely(!load_relaxed(&pcp->is_shared)))
+		return pcp_home(pcp);
+	return zone_of_page(pcp->registry->zones, page);
+}
+
+/* May the run at @page of the span be cached here? */
+static inline bool pcp_covers(const struct pcp *pcp, uint64_t page)
+{
+	return page - pcp_first_page(pcp) <
+	       bytes_to_pages_down(pcp->span_bytes);
+}
+
+/* Finds a home for a new cache; and takes it from the list of those at home
+ * there. */
+void pcp_move_in(struct pcp *pcp);
+void pcp_move_out(struct pcp *pcp);
+
+/*
+ * The zone to fill the cache from.  The owner's node or the policy may have
+ * changed: then the cache is emptied, and has another home.  Busy.
+ */
+struct zone *pcp_refill_zone(struct pcp *pcp);
+
+/* Zone @index served the owner: the next is next in turn. */
+static inline void pcp_was_served(struct pcp *pcp, unsigned index)
+{
+	pcp->turn = index + 1;
+}
+
+/* May a request for zone @index, and no other, be served from the cache? */
+bool pcp_is_home(const struct pcp *pcp, unsigned index);
+
+/* The rest: what to do when a stack is empty or full.  All with busy up.  Pages
+ * count from the cache's base. */
 void *pcp_take_long(struct pcp *pcp, uint64_t nr_pages, uint64_t align_pages);
 bool pcp_keep_long(struct pcp *pcp, uint64_t page, uint32_t word);
 void pcp_free_run_slow(struct pcp *pcp, uint64_t page, uint32_t word);
 bool pcp_grow_magazine(struct pcp *pcp, unsigned class, uint32_t by,
 		       uint32_t cap, uint32_t object_bytes);
-unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr,
+unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr, struct zone *zone,
 			 uint64_t floor_pages, enum failure *why);
 void pcp_flush(struct pcp *pcp);	/* everything */
 uint64_t pcp_share_bytes(const struct pcp *pcp);
@@ -366,10 +428,14 @@ static inline void pcp_count(struct pcp *pcp, enum vm_item what, int64_t n)
 int64_t pcp_cached_pages(const struct pcp *pcp);
 int64_t pcp_sum_cached_pages(struct pcp_registry *reg);
 
+/* The pages of one zone that are in caches.  Where pages are interleaved this
+ * looks at the whole zone. */
+int64_t pcp_sum_cached_pages_of(struct pcp_registry *reg, struct zone *zone);
+
 /* Adds what all live threads have counted to vmstat's global words. */
 void pcp_fold_all(struct pcp_registry *reg);
 
-/* The zone's marks have changed; memory is short from now on, or no more. */
+/* The zones' marks have changed; memory is short from now on, or no more. */
 void pcp_update_thresholds(struct pcp_registry *reg);
 void pcp_set_pressure(struct pcp_registry *reg, bool under_pressure);
 

@@ -14,8 +14,8 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "backing.h"
 #include "base/fault.h"
+#include "node.h"
 #include "os/os.h"
 #include "os/syscall.h"
 #include "pcp_drain.h"
@@ -125,20 +125,19 @@ static void init_bins(struct pcp *pcp)
 
 static struct pcp *pcp_create(struct pcp_registry *reg)
 {
-	struct span *span = reg->zone->span;
 	struct pcp *pcp = storage_alloc();
 
 	if (!pcp)
 		return NULL;
-	if (!backing_charge(reg->zone, 1, 0)) {
+	pcp->registry = reg;
+	pcp->slabs = reg->zones->span->slabs;
+	pcp_move_in(pcp);
+	pcp->payer = zones_charge_page(reg->zones, pcp_home(pcp)->index);
+	if (!pcp->payer) {
+		pcp_move_out(pcp);
 		storage_free(pcp);
 		return NULL;
 	}
-	pcp->base = (uintptr_t)span->base;
-	pcp->span_bytes = pages_to_bytes(span->nr_pages);
-	pcp->map = span->map;
-	pcp->slabs = span->slabs;
-	pcp->registry = reg;
 	store_relaxed(&pcp->drain, pcp_drain_initial());
 	init_bins(pcp);
 	return pcp;
@@ -148,13 +147,15 @@ static struct pcp *pcp_create(struct pcp_registry *reg)
 static void update_thresholds(struct pcp_registry *reg)
 {
 	struct vmstat_basis basis = {
-		.managed_pages = load_relaxed(&reg->zone->managed_pages),
-		.min_pages = load_relaxed(&reg->zone->min_pages),
-		.low_pages = load_relaxed(&reg->zone->low_pages),
-		.high_pages = load_relaxed(&reg->zone->high_pages),
 		.nr_threads = load_relaxed(&reg->nr_pcps),
 	};
 
+	for_each_zone(zone, reg->zones) {
+		basis.managed_pages += load_relaxed(&zone->managed_pages);
+		basis.min_pages += load_relaxed(&zone->min_pages);
+		basis.low_pages += load_relaxed(&zone->low_pages);
+		basis.high_pages += load_relaxed(&zone->high_pages);
+	}
 	vmstat_set_thresholds(reg->vmstat, &basis);
 }
 
@@ -182,6 +183,7 @@ static void registry_del(struct pcp_registry *reg, struct pcp *pcp)
 		pcp->next->prev = pcp->prev;
 	vmstat_fold(reg->vmstat, &pcp->stat);
 	sub_relaxed(&reg->nr_pcps, 1);
+	pcp_move_out(pcp);
 	update_thresholds(reg);
 }
 
@@ -200,9 +202,9 @@ static void pcp_destroy(struct pcp *pcp)
 			pcp_free_deferred(pcp);
 		}
 		pcp_flush(pcp);
-		lock_acquire(&reg->zone->lock);
-		zone_uncharge(reg->zone, 1);
-		zone_unlock(reg->zone);
+		lock_acquire(&pcp->payer->lock);
+		zone_uncharge(pcp->payer, 1);
+		zone_unlock(pcp->payer);
 		/* The pool may go away once we are off its list. */
 		lock_acquire(&pcp_registry_lock);
 		registry_del(reg, pcp);
@@ -489,11 +491,11 @@ void pcp_adopt_orphans(struct pcp_registry *reg)
 
 /* Bring-up, and sums */
 
-void pcp_registry_init(struct pcp_registry *reg, struct zone *zone,
+void pcp_registry_init(struct pcp_registry *reg, struct zone *zones,
 		       struct vmstat *vmstat)
 {
 	runs_init();
-	reg->zone = zone;
+	reg->zones = zones;
 	reg->vmstat = vmstat;
 	reg->head = NULL;
 	store_relaxed(&reg->nr_pcps, 0);

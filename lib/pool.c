@@ -52,12 +52,13 @@ void pool_fork_prepare(void)
 		lock_fork_take(&pool->registry.drain_lock);
 	lock_fork_take(&pcp_registry_lock);
 	for_each_pool(pool)
-		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
-			lock_fork_take(&pool->heap.bin[i].lock);
+		for (unsigned i = 0; i < slab_nr_bins(&pool->heap); i++)
+			lock_fork_take(&slab_bin_at(&pool->heap, i)->lock);
 	for_each_pool(pool)
 		lock_fork_take(&pool->span.lock);
 	for_each_pool(pool)
-		lock_fork_take(&pool->zone.lock);
+		for_each_zone(zone, pool->zones)
+			lock_fork_take(&zone->lock);
 	for_each_pool(pool)
 		lock_fork_take(&pool->heap.lock);
 }
@@ -67,16 +68,24 @@ void pool_fork_parent(void)
 {
 	for_each_pool(pool) {
 		lock_fork_give(&pool->heap.lock);
-		lock_fork_give(&pool->zone.lock);
+		for_each_zone(zone, pool->zones)
+			lock_fork_give(&zone->lock);
 		lock_fork_give(&pool->span.lock);
-		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
-			lock_fork_give(&pool->heap.bin[i].lock);
+		for (unsigned i = 0; i < slab_nr_bins(&pool->heap); i++)
+			lock_fork_give(&slab_bin_at(&pool->heap, i)->lock);
 		lock_fork_give(&pool->registry.drain_lock);
 		lock_fork_give(&pool->config_lock);
 	}
 	lock_fork_give(&pcp_registry_lock);
 	lock_fork_give(&pool_list_lock);
 	lock_fork_give(&default_lock);
+}
+
+/* Not if a call of our own is under way: it may be purging. */
+static void adopt_isolated(struct pp_pool *pool)
+{
+	for_each_zone(zone, pool->zones)
+		zone_adopt_isolated(zone);
 }
 
 void pool_fork_child(void)
@@ -86,9 +95,8 @@ void pool_fork_child(void)
 	for_each_pool(pool) {
 		reclaimd_forget(&pool->reclaimd);
 		pcp_mark_orphans(&pool->registry);
-		/* Not if a call of our own is under way: it may be purging. */
 		if (!inside)
-			zone_adopt_isolated(&pool->zone);
+			adopt_isolated(pool);
 	}
 	pool_fork_parent();
 }
@@ -122,43 +130,136 @@ static void list_del(struct pp_pool *pool)
 	lock_release(&pool_list_lock);
 }
 
+static void init_zones(struct pp_pool *pool, const struct pp_config *config,
+		       const struct pool_tables *tables)
+{
+	uint64_t managed = load_relaxed(&pool->limit_pages) -
+			   tables->metadata_pages;
+
+	pool->zones = pool->nodes ? pool->nodes->zones : &pool->one_zone;
+	if (pool->nodes)
+		nodes_start(pool->nodes, &pool->span, managed);
+	else
+		zone_init(pool->zones, &pool->span, managed);
+	for_each_zone(zone, pool->zones)
+		zone->tables_blocks = zone->range.first +
+				      tables->nr_blocks[zone->index];
+	zones_set_watermarks(pool->zones, config->min_free_bytes,
+			     (unsigned)config->watermark_scale);
+}
+
 static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 		       const struct pool_tables *tables)
 {
-	zone_init(&pool->zone, &pool->span,
-		  load_relaxed(&pool->limit_pages) - tables->metadata_pages);
-	pool->zone.tables_blocks = tables->nr_blocks;
-	zone_set_watermarks(&pool->zone, config->min_free_bytes,
-			    (unsigned)config->watermark_scale);
-	pcp_registry_init(&pool->registry, &pool->zone, &pool->vmstat);
+	init_zones(pool, config, tables);
+	pcp_registry_init(&pool->registry, pool->zones, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
+	pool->registry.nodes = pool->nodes;
 	reclaimd_init(&pool->reclaimd, &pool->registry);
 	pool->registry.reclaimd = &pool->reclaimd;
-	slab_heap_init(&pool->heap, &pool->registry, tables->nr_slabs);
+	slab_heap_init(&pool->heap, &pool->registry, tables->nr_slabs,
+		       pool->nodes ? nodes_extra(pool->nodes) : NULL);
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
 	pool->config = *config;
 	store_relaxed(&pool->verbose, config->verbose);
 }
 
-int pool_init(struct pp_pool *pool, const struct pp_config *config)
+int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting)
 {
-	uint64_t limit_bytes = config_limit_bytes(config);
-	struct pool_tables tables;
+	const struct nodemask *named = &setting->nodes;
+
+	if (pool->nodes)
+		return mempolicy_set(pool->nodes, setting);
+	/* One zone: what it is called is all that can be wrong. */
+	for_each_node_in(node, named)
+		if (node != pool->node_id)
+			return -EINVAL;
+	return 0;
+}
+
+/* As the settings have it, or by default. */
+static int init_numa(struct pp_pool *pool, const struct pp_config *config)
+{
+	static const struct numa_setting local = {
+		.kind = NUMA_LOCAL,
+		.is_given = true,
+	};
+	int err = pool_set_numa(pool, &config->numa);
+
+	if (!err)
+		return 0;
+	if (config->numa.is_given && !config->numa.by_environment)
+		return err;
+	if (config->numa.is_given)
+		config_report_numa();
+	return pool_set_numa(pool, &local);
+}
+
+static int init_span(struct pp_pool *pool, uint64_t limit_bytes,
+		     struct pool_tables *tables)
+{
 	uint64_t limit_pages;
-	int err = span_init(&pool->span, limit_bytes);
+	int err = span_init_zones(&pool->span, limit_bytes,
+				  pool->nodes ? pool->nodes->nr : 1);
 
 	if (err)
 		return err;
 	limit_pages = min_u64(bytes_to_pages_down(limit_bytes),
 			      pool->span.nr_pages);
-	tables = pool_tables_for(limit_pages, NULL);
-	if (tables.metadata_pages >= limit_pages / 2) {
-		span_exit(&pool->span);
-		return -ENOMEM;
-	}
+	*tables = pool_tables_for(pool->nodes, limit_pages, NULL);
 	store_relaxed(&pool->limit_pages, limit_pages);
-	store_relaxed(&pool->metadata_pages, tables.metadata_pages);
+	store_relaxed(&pool->metadata_pages, tables->metadata_pages);
+	return 0;
+}
+
+static bool is_too_small(const struct pp_pool *pool)
+{
+	return load_relaxed(&pool->metadata_pages) >=
+	       load_relaxed(&pool->limit_pages) / 2;
+}
+
+/* Finds the nodes and reserves the span.  One zone only, where the limit or the
+ * address space is too small for more. */
+static int init_space(struct pp_pool *pool, const struct pp_config *config,
+		      struct pool_tables *tables)
+{
+	uint64_t limit_bytes = config_limit_bytes(config);
+	int err = nodes_find(config, SLAB_ZONE_BYTES, &pool->nodes,
+			     &pool->node_id);
+
+	if (err)
+		return err;
+	err = init_span(pool, limit_bytes, tables);
+	if (!err && pool->nodes &&
+	    (pool->span.nr_zones == 1 || is_too_small(pool))) {
+		span_exit(&pool->span);
+		nodes_free(pool->nodes);
+		pool->nodes = NULL;
+		err = init_span(pool, limit_bytes, tables);
+	}
+	if (!err && is_too_small(pool)) {
+		span_exit(&pool->span);
+		err = -ENOMEM;
+	}
+	if (err)
+		nodes_free(pool->nodes);
+	return err;
+}
+
+int pool_init(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct pool_tables tables;
+	int err = init_space(pool, config, &tables);
+
+	if (err)
+		return err;
 	init_parts(pool, config, &tables);
+	err = init_numa(pool, config);
+	if (err) {
+		span_exit(&pool->span);
+		nodes_free(pool->nodes);
+		return err;
+	}
 	pcp_hook_thread_exit();	/* without it: no caches, see pcp.h */
 	list_add(pool);
 	return 0;
@@ -166,17 +267,18 @@ int pool_init(struct pp_pool *pool, const struct pp_config *config)
 
 int pool_exit(struct pp_pool *pool)
 {
-	struct zone *zone = &pool->zone;
-	uint64_t used, in_slabs;
+	uint64_t used = 0, in_slabs;
 	bool has_thread;
 	int err;
 
 	pool_drain(pool);
 	if (slab_objects_out(&pool->heap, &in_slabs))
 		return -EBUSY;
-	lock_acquire(&zone->lock);
-	used = load_relaxed(&zone->used_pages) - zone->charged_pages;
-	zone_unlock(zone);
+	for_each_zone(zone, pool->zones) {
+		lock_acquire(&zone->lock);
+		used += load_relaxed(&zone->used_pages) - zone->charged_pages;
+		zone_unlock(zone);
+	}
 	if (used > in_slabs + (uint64_t)pcp_sum_cached_pages(&pool->registry))
 		return -EBUSY;
 	has_thread = load_relaxed(&pool->reclaimd.state) == RECLAIMD_RUNNING;
@@ -189,6 +291,7 @@ int pool_exit(struct pp_pool *pool)
 	}
 	list_del(pool);
 	span_exit(&pool->span);
+	nodes_free(pool->nodes);
 	return 0;
 }
 
@@ -231,7 +334,12 @@ struct pp_pool *pool_default(void)
 
 bool pool_is_nested(struct pp_pool *pool)
 {
-	return pcp_is_inside() || lock_held_by_me(&pool->zone.lock);
+	if (pcp_is_inside())
+		return true;
+	for_each_zone(zone, pool->zones)
+		if (lock_held_by_me(&zone->lock))
+			return true;
+	return false;
 }
 
 /* What handlers freed while their thread had no cache to defer it to. */
@@ -297,8 +405,8 @@ void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)
 	if (!(word & MAP_SLAB)) {
 		page_free(&pool->registry, pcp, span_page_of(&pool->span, p),
 			  word);
-	} else if (!pcp) {
-		slab_free_direct(&pool->heap, NULL, p, word);
+	} else if (!pcp || !pcp_covers(pcp, span_page_of(&pool->span, p))) {
+		slab_free_direct(&pool->heap, pcp, p, word);
 	} else if (!slab_push(pcp, class, p)) {
 		slab_overflow(&pool->heap, pcp, class);
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool.h - a pool: its span, zone, caches and slabs, put together (layer 12).
+ * pool.h - a pool: its span, zones, caches and slabs, put together (layer 12).
  *
  * The limit covers the tables of twice the blocks of a full zone, so that a
  * zone in any but an adversary's state of fragmentation needs nothing more;
@@ -9,17 +9,20 @@
 #ifndef PP_POOL_H
 #define PP_POOL_H
 
-#include "config.h"
+#include "mempolicy.h"
 #include "pagepool.h"
 #include "reclaimd.h"
 #include "slab.h"
 
 #define POOL_FLAGS_KNOWN \
 	(PP_NOWAIT | PP_HIGH | PP_MEMALLOC | PP_NOMEMALLOC | PP_NORETRY | \
-	 PP_ZERO | PP_NOWARN)
+	 PP_ZERO | PP_NOWARN | PP_THISNODE)
 
 struct pp_pool {
-	struct zone		zone;
+	struct zone		*zones;		/* const: all of them */
+	struct nodes		*nodes;		/* const; NULL: one zone */
+	uint16_t		node_id;	/* of the one zone */
+	struct zone		one_zone;
 	struct span		span;
 	struct pcp_registry	registry;
 	struct vmstat		vmstat;
@@ -62,13 +65,15 @@ int pool_exit(struct pp_pool *pool);
 
 /* What a limit pays for besides the pages managed. */
 struct pool_tables {
-	uint32_t	nr_blocks;	/* whose tables it covers */
+	uint32_t	nr_blocks[NODES_MAX];	/* by zone, whose tables it
+						 * covers */
 	uint32_t	nr_slabs;	/* whose descriptors it covers */
 	uint64_t	metadata_pages;	/* both, and the pool itself */
 };
 
 /* @least: blocks and slabs that must be covered; NULL: none. */
-struct pool_tables pool_tables_for(uint64_t limit_pages,
+struct pool_tables pool_tables_for(const struct nodes *nodes,
+				   uint64_t limit_pages,
 				   const struct pool_tables *least);
 
 /**
@@ -105,6 +110,13 @@ void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 /* Frees any live pointer of the pool, which the caller has looked up.  @pcp is
  * entered, or NULL. */
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word);
+
+/* Sets what `numa` says.  -EINVAL: it names nodes that are not there. */
+int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting);
+
+/* A run for the public functions, whose arguments are checked: sets errno and
+ * counts failures.  In api.c. */
+void *api_alloc_run(struct pp_pool *pool, const struct page_request *req);
 
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);

@@ -8,6 +8,9 @@
  * spare pages are purged outside of the zone's lock.  They are enough, because
  * no more is used than the new limit allows (zone.h, I3 and I4).
  *
+ * With several zones each gets its share, one after the other; if one uses more
+ * than that, those before it get back what they had.
+ *
  * The limit pays for tables.  When it changes, all tables that may have been
  * touched are paid by the new limit, and those that were charged to used are
  * so no more.
@@ -26,68 +29,134 @@
 #define POOL_PAGES_PER_SLAB	16
 /* Far more than other threads' purges take, even if they are preempted. */
 #define POOL_MAX_YIELDS		20000
+/* Times that others may touch tables while a change is planned. */
+#define POOL_MAX_PLANS		16
 /* Batches that the kernel may refuse in a row. */
 #define POOL_MAX_REFUSALS	64
 
 static_assert(sizeof(struct pp_pool) < POOL_FIXED_PAGES * PP_PAGE_BYTES,
 	      "the limit covers it");
 
-struct pool_tables pool_tables_for(uint64_t limit_pages,
+struct pool_tables pool_tables_for(const struct nodes *nodes,
+				   uint64_t limit_pages,
 				   const struct pool_tables *least)
 {
 	const uint32_t per_page = PP_PAGE_BYTES / SPAN_SLAB_BYTES;
-	uint64_t blocks = POOL_TABLES_FACTOR *
-			  (limit_pages / PAGEBLOCK_PAGES) + 1;
-	uint64_t slabs = limit_pages / POOL_PAGES_PER_SLAB, bytes;
+	uint64_t share[NODES_MAX] = { limit_pages }, bytes, sum = 0;
+	uint64_t slabs = limit_pages / POOL_PAGES_PER_SLAB;
+	unsigned nr = nodes ? nodes->nr : 1;
+	struct pool_tables t;
 
-	if (least) {
-		blocks = max_u64(blocks, least->nr_blocks);
-		slabs = max_u64(slabs, least->nr_slabs);
+	if (nodes)
+		nodes_divide(nodes, limit_pages, share);
+	for (unsigned i = 0; i < nr; i++) {
+		t.nr_blocks[i] = (uint32_t)(POOL_TABLES_FACTOR *
+				 (share[i] / PAGEBLOCK_PAGES) + 1);
+		if (least && least->nr_blocks[i] > t.nr_blocks[i])
+			t.nr_blocks[i] = least->nr_blocks[i];
+		sum += t.nr_blocks[i];
 	}
+	if (least)
+		slabs = max_u64(slabs, least->nr_slabs);
 	slabs = min_u64(round_up_pow2(slabs, per_page), MAP_SLAB_MAX_NUMBER);
-	bytes = blocks * SPAN_BLOCK_TABLE_BYTES + slabs * SPAN_SLAB_BYTES +
-		2 * blocks / 8;
-	return (struct pool_tables){
-		.nr_blocks = (uint32_t)blocks,
-		.nr_slabs = (uint32_t)slabs,
-		.metadata_pages = bytes_to_pages_up(bytes) + POOL_FIXED_PAGES,
-	};
+	bytes = sum * SPAN_BLOCK_TABLE_BYTES + slabs * SPAN_SLAB_BYTES +
+		2 * sum / 8 + (nodes ? nodes->storage_bytes : 0);
+	t.nr_slabs = (uint32_t)slabs;
+	t.metadata_pages = bytes_to_pages_up(bytes) + POOL_FIXED_PAGES;
+	return t;
 }
 
 /* The limit */
 
-/* As zone_set_limit().  Zone's lock and heap's lock held. */
-static int try_limit(struct pp_pool *pool, const struct pp_config *config,
-		     uint64_t limit_pages, uint64_t *excess_pages)
+struct limit_change {
+	struct pp_pool		*pool;
+	const struct pp_config	*config;
+	uint64_t		limit_pages;
+	struct pool_tables	tables;
+	uint64_t		managed_pages[NODES_MAX];
+	/* of the zones that were changed already */
+	uint64_t		before_pages[NODES_MAX];
+};
+
+/* Blocks of a zone whose tables may have been touched.  Zone's lock held. */
+static uint32_t touched_blocks(const struct zone *zone)
 {
-	struct slab_heap *heap = &pool->heap;
-	struct zone *zone = &pool->zone;
-	struct pool_tables touched = {
-		.nr_blocks = zone->asked_blocks,
-		.nr_slabs = heap->nr_numbers,
-	};
-	struct pool_tables tables = pool_tables_for(limit_pages, &touched);
+	return zone->asked_blocks > zone->range.first ?
+	       zone->asked_blocks - zone->range.first : 0;
+}
+
+/* What each zone is to have, as things are.  -EBUSY if it does not pay for
+ * what is there already, -ERANGE if a zone has no room for its share. */
+static int plan_change(struct limit_change *c)
+{
+	struct pp_pool *pool = c->pool;
+	struct pool_tables touched;
+	uint64_t managed;
+
+	for_each_zone(zone, pool->zones) {
+		lock_acquire(&zone->lock);
+		touched.nr_blocks[zone->index] = touched_blocks(zone);
+		zone_unlock(zone);
+	}
+	lock_acquire(&pool->heap.lock);
+	touched.nr_slabs = pool->heap.nr_numbers;
+	lock_release(&pool->heap.lock);
+	c->tables = pool_tables_for(pool->nodes, c->limit_pages, &touched);
+	if (c->tables.metadata_pages >= c->limit_pages)
+		return -EBUSY;
+	managed = c->limit_pages - c->tables.metadata_pages;
+	c->managed_pages[0] = managed;
+	if (pool->nodes)
+		nodes_divide(pool->nodes, managed, c->managed_pages);
+	for_each_zone(zone, pool->zones)
+		if (c->managed_pages[zone->index] >
+		    (uint64_t)pool->span.zone_blocks * PAGEBLOCK_PAGES)
+			return -ERANGE;
+	return 0;
+}
+
+static bool is_last(const struct pp_pool *pool, const struct zone *zone)
+{
+	return zone->index + 1 == zones_nr(pool->zones);
+}
+
+/* The last zone has what it is to have: now the pool has.  Zone's lock and
+ * heap's lock held. */
+static void finish_change(struct limit_change *c)
+{
+	c->pool->heap.paid_numbers = c->tables.nr_slabs;
+	store_relaxed(&c->pool->limit_pages, c->limit_pages);
+	store_relaxed(&c->pool->metadata_pages, c->tables.metadata_pages);
+}
+
+/* As zone_set_limit(); -ESTALE if tables were touched since the plan.  Zone's
+ * lock and heap's lock held. */
+static int try_zone(struct limit_change *c, struct zone *zone,
+		    uint64_t *excess_pages)
+{
+	unsigned i = zone->index;
 	struct zone_limit limit = {
-		.uncharge_pages = zone->tables_pages + heap->charged_pages,
-		.tables_blocks = tables.nr_blocks,
-		.min_free_bytes = config->min_free_bytes,
-		.scale = (unsigned)config->watermark_scale,
+		.managed_pages = c->managed_pages[i],
+		.uncharge_pages = zone->tables_pages,
+		.tables_blocks = zone->range.first + c->tables.nr_blocks[i],
+		.min_free_bytes = c->config->min_free_bytes,
+		.scale = (unsigned)c->config->watermark_scale,
 	};
 	int err;
 
-	if (tables.metadata_pages >= limit_pages) {
+	if (touched_blocks(zone) > c->tables.nr_blocks[i] ||
+	    c->pool->heap.nr_numbers > c->tables.nr_slabs) {
 		zone_keep_limit(zone);
-		return -EBUSY;
+		return -ESTALE;
 	}
-	limit.managed_pages = limit_pages - tables.metadata_pages;
+	/* What was charged for tables is the new limit's from here on, also if
+	 * the change is undone. */
+	c->before_pages[i] = load_relaxed(&zone->managed_pages) -
+			     limit.uncharge_pages;
 	err = zone_set_limit(zone, &limit, excess_pages);
-	if (err)
-		return err;
-	heap->paid_numbers = tables.nr_slabs;
-	heap->charged_pages = 0;
-	store_relaxed(&pool->limit_pages, limit_pages);
-	store_relaxed(&pool->metadata_pages, tables.metadata_pages);
-	return 0;
+	if (!err && is_last(c->pool, zone))
+		finish_change(c);
+	return err;
 }
 
 /* Purges, or waits for other threads' purges; false if neither helps. */
@@ -109,21 +178,17 @@ static bool purge_excess(struct zone *zone, uint64_t excess_pages,
 	return ++*yields < POOL_MAX_YIELDS;
 }
 
-static int set_limit(struct pp_pool *pool, const struct pp_config *config)
+static int change_zone(struct limit_change *c, struct zone *zone)
 {
-	uint64_t bytes = config_limit_bytes(config), excess_pages = 0;
-	struct zone *zone = &pool->zone;
 	unsigned yields = 0, refusals = 0;
+	uint64_t excess_pages = 0;
 	int err;
 
-	if (bytes_to_pages_down(bytes) > pool->span.nr_pages)
-		return -ERANGE;
 	for (;;) {
 		lock_acquire(&zone->lock);
-		lock_acquire(&pool->heap.lock);
-		err = try_limit(pool, config, bytes_to_pages_down(bytes),
-				&excess_pages);
-		lock_release(&pool->heap.lock);
+		lock_acquire(&c->pool->heap.lock);
+		err = try_zone(c, zone, &excess_pages);
+		lock_release(&c->pool->heap.lock);
 		zone_unlock(zone);
 		/* Each round purges a page, or is one of the others. */
 		if (err != -EAGAIN ||
@@ -136,17 +201,71 @@ static int set_limit(struct pp_pool *pool, const struct pp_config *config)
 		zone_unlock(zone);
 		err = -EBUSY;
 	}
-	if (!err)
-		slab_heap_size_depots(&pool->heap);
 	return err;
+}
+
+/*
+ * Gives the zones below @end what they had.  More than now, or as much but for
+ * tables: but what others were granted meanwhile cannot be taken back, so a
+ * zone that was raised keeps what it uses.
+ */
+static void undo_change(struct limit_change *c, const struct zone *end)
+{
+	uint64_t managed = 0;
+
+	for_each_zone(zone, c->pool->zones) {
+		lock_acquire(&zone->lock);
+		if (zone < end)
+			zone_restore_limit(zone,
+					   c->before_pages[zone->index]);
+		managed += load_relaxed(&zone->managed_pages);
+		zone_unlock(zone);
+	}
+	store_relaxed(&c->pool->metadata_pages,
+		      load_relaxed(&c->pool->limit_pages) - managed);
+}
+
+static int try_change(struct limit_change *c)
+{
+	int err = plan_change(c);
+
+	if (err)
+		return err;
+	for_each_zone(zone, c->pool->zones) {
+		err = change_zone(c, zone);
+		if (err) {
+			undo_change(c, zone);
+			return err;
+		}
+	}
+	return 0;
 }
 
 static void set_marks(struct pp_pool *pool, const struct pp_config *config)
 {
-	lock_acquire(&pool->zone.lock);
-	zone_set_watermarks(&pool->zone, config->min_free_bytes,
-			    (unsigned)config->watermark_scale);
-	zone_unlock(&pool->zone);
+	zones_set_watermarks(pool->zones, config->min_free_bytes,
+			     (unsigned)config->watermark_scale);
+}
+
+static int set_limit(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct limit_change c = {
+		.pool = pool,
+		.config = config,
+		.limit_pages = bytes_to_pages_down(config_limit_bytes(config)),
+	};
+	int err = -ESTALE;
+
+	if (c.limit_pages > pool->span.nr_pages)
+		return -ERANGE;
+	for (unsigned i = 0; i < POOL_MAX_PLANS && err == -ESTALE; i++)
+		err = try_change(&c);
+	if (!err)
+		slab_heap_size_depots(&pool->heap);
+	/* A zone's own formula is not that of its share. */
+	if (pool->nodes)
+		set_marks(pool, err ? &pool->config : config);
+	return err == -ESTALE ? -EBUSY : err;
 }
 
 static bool is_limit(const char *name)
@@ -163,6 +282,8 @@ static int set_locked(struct pp_pool *pool, const char *name,
 	lock_assert_held(&pool->config_lock);
 	if (!err && is_limit(name))
 		err = set_limit(pool, &config);
+	else if (!err && strcmp(name, "numa") == 0)
+		err = pool_set_numa(pool, &config.numa);
 	else if (!err)
 		set_marks(pool, &config);
 	if (err)

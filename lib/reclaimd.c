@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "base/fault.h"
 #include "base/waitq.h"
+#include "node.h"
 #include "os/os.h"
 #include "os/syscall.h"
 #include "trace.h"
@@ -191,12 +192,14 @@ static void rest(struct reclaimd *r, uint32_t seen)
 /* What is due once a second.  How many caches hold anything. */
 static unsigned tick(struct reclaimd *r)
 {
-	struct zone *zone = r->reg->zone;
+	bool is_short = false;
 	unsigned nr;
 
 	pcp_fold_all(r->reg);
-	set_pressure(r->reg, zone_free_pages(zone) <=
-			     load_relaxed(&zone->high_pages));
+	for_each_zone(zone, r->reg->zones)
+		is_short = is_short || zone_free_pages(zone) <=
+				       load_relaxed(&zone->high_pages);
+	set_pressure(r->reg, is_short);
 	lock_acquire(&r->reg->drain_lock);
 	nr = pcp_drain_idle(r->reg);
 	lock_release(&r->reg->drain_lock);

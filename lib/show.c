@@ -86,28 +86,36 @@ static int64_t sum_failures(struct pp_pool *pool)
 	return (int64_t)sum;
 }
 
-/* What one hold of the zone's lock sees. */
-static void snapshot_zone(struct pp_pool *pool, struct pp_stats *s)
+/* Adds what one hold of a zone's lock sees. */
+static void add_zone(struct zone *zone, struct pp_stats *s)
 {
-	struct zone *zone = &pool->zone;
+	uint64_t managed, used, isolated;
 
 	lock_acquire(&zone->lock);
-	s->limit_pages = (int64_t)load_relaxed(&pool->limit_pages);
-	s->metadata_pages = (int64_t)load_relaxed(&pool->metadata_pages);
-	s->managed_pages = (int64_t)load_relaxed(&zone->managed_pages);
-	s->used_pages = (int64_t)load_relaxed(&zone->used_pages);
+	managed = load_relaxed(&zone->managed_pages);
+	used = load_relaxed(&zone->used_pages);
+	s->managed_pages += (int64_t)managed;
+	s->used_pages += (int64_t)used;
 	/* Pages being purged are free ones, which others may have been granted
 	 * by number already. */
-	s->isolated_pages = (int64_t)min_u64(zone->isolated_pages,
-			(uint64_t)(s->managed_pages - s->used_pages));
-	s->backed_pages = (int64_t)load_relaxed(&zone->backed_pages);
-	s->min_pages = (int64_t)load_relaxed(&zone->min_pages);
-	s->low_pages = (int64_t)load_relaxed(&zone->low_pages);
-	s->high_pages = (int64_t)load_relaxed(&zone->high_pages);
-	s->peak_pages = (int64_t)zone->peak_used_pages;
-	s->purged_pages = (int64_t)zone->purged_pages;
+	isolated = min_u64(zone->isolated_pages, managed - used);
+	s->isolated_pages += (int64_t)isolated;
+	s->free_pages += (int64_t)(managed - used - isolated);
+	s->backed_pages += (int64_t)load_relaxed(&zone->backed_pages);
+	s->min_pages += (int64_t)load_relaxed(&zone->min_pages);
+	s->low_pages += (int64_t)load_relaxed(&zone->low_pages);
+	s->high_pages += (int64_t)load_relaxed(&zone->high_pages);
+	s->peak_pages += (int64_t)zone->peak_used_pages;
+	s->purged_pages += (int64_t)zone->purged_pages;
 	zone_unlock(zone);
-	s->free_pages = s->managed_pages - s->used_pages - s->isolated_pages;
+}
+
+static void add_zones(struct pp_pool *pool, struct pp_stats *s)
+{
+	for_each_zone(zone, pool->zones)
+		add_zone(zone, s);
+	s->limit_pages = (int64_t)load_relaxed(&pool->limit_pages);
+	s->metadata_pages = (int64_t)load_relaxed(&pool->metadata_pages);
 }
 
 static int snapshot(struct pp_pool *pool, struct pp_stats *s)
@@ -121,7 +129,7 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 		return -EDEADLK;
 	pcp = pool_enter(pool);
 	s->cached_pages = pcp_sum_cached_pages(reg);
-	snapshot_zone(pool, s);
+	add_zones(pool, s);
 	s->used_pages -= s->cached_pages;
 	s->nr_threads = load_relaxed(&reg->nr_pcps);
 	s->failures = sum_failures(pool);
@@ -134,20 +142,49 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 	return 0;
 }
 
+static int zone_snapshot(struct pp_pool *pool, struct zone *zone,
+			 struct pp_stats *s)
+{
+	struct pcp *pcp;
+
+	*s = (struct pp_stats){ .struct_bytes = sizeof(*s) };
+	if (pool_is_nested(pool))
+		return -EDEADLK;
+	pcp = pool_enter(pool);
+	s->cached_pages = pcp_sum_cached_pages_of(&pool->registry, zone);
+	add_zone(zone, s);
+	s->used_pages -= s->cached_pages;
+	pool_leave(pcp);
+	return 0;
+}
+
+/* As many fields as the caller knows. */
+static int copy_out(struct pp_stats *out, struct pp_stats *s, int err)
+{
+	size_t bytes = out->struct_bytes;
+
+	if (bytes < sizeof(size_t) || bytes > sizeof(*s))
+		return -EINVAL;
+	if (err)
+		return err;
+	s->struct_bytes = bytes;
+	memcpy(out, s, bytes);
+	return 0;
+}
+
 int show_snapshot(struct pp_pool *pool, struct pp_stats *out)
 {
 	struct pp_stats s;
-	size_t bytes = out->struct_bytes;
-	int err;
 
-	if (bytes < sizeof(size_t) || bytes > sizeof(s))
-		return -EINVAL;
-	err = snapshot(pool, &s);
-	if (err)
-		return err;
-	s.struct_bytes = bytes;
-	memcpy(out, &s, bytes);
-	return 0;
+	return copy_out(out, &s, snapshot(pool, &s));
+}
+
+int show_zone_snapshot(struct pp_pool *pool, struct zone *zone,
+		       struct pp_stats *out)
+{
+	struct pp_stats s;
+
+	return copy_out(out, &s, zone_snapshot(pool, zone, &s));
 }
 
 static int64_t stat_value(const struct pp_stats *s, enum pp_stat stat)
@@ -182,14 +219,26 @@ static int64_t read_locked(struct pp_pool *pool, enum pp_stat stat)
 	if (stat == PP_STAT_SLAB_FREE_BYTES)
 		s.slab_free_bytes = (int64_t)slab_free_bytes(&pool->heap);
 	else
-		snapshot_zone(pool, &s);
+		add_zones(pool, &s);
 	pool_leave(pcp);
 	return stat_value(&s, stat);
 }
 
+/* @word: of the first zone. */
+static int64_t sum_zones(struct pp_pool *pool, _Atomic uint64_t *word)
+{
+	size_t offset = (size_t)((char *)word - (char *)pool->zones);
+	uint64_t sum = 0;
+
+	for_each_zone(zone, pool->zones)
+		sum += load_relaxed((_Atomic uint64_t *)(void *)
+				    ((char *)zone + offset));
+	return (int64_t)sum;
+}
+
 int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 {
-	struct zone *zone = &pool->zone;
+	struct zone *first = pool->zones;
 	int64_t cached = load_relaxed(&pool->vmstat.cached_pages);
 
 	if ((unsigned)stat >= PP_NR_STATS)
@@ -200,24 +249,24 @@ int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 	case PP_STAT_LIMIT_PAGES:
 		return (int64_t)load_relaxed(&pool->limit_pages);
 	case PP_STAT_MANAGED_PAGES:
-		return (int64_t)load_relaxed(&zone->managed_pages);
+		return sum_zones(pool, &first->managed_pages);
 	case PP_STAT_CACHED_PAGES:
 		return not_below_zero(cached);
 	case PP_STAT_USED_PAGES:
-		return not_below_zero((int64_t)load_relaxed(&zone->used_pages) -
+		return not_below_zero(sum_zones(pool, &first->used_pages) -
 				      cached);
 	case PP_STAT_RESERVED_PAGES:
 		return 0;
 	case PP_STAT_BACKED_PAGES:
-		return (int64_t)load_relaxed(&zone->backed_pages);
+		return sum_zones(pool, &first->backed_pages);
 	case PP_STAT_METADATA_PAGES:
 		return (int64_t)load_relaxed(&pool->metadata_pages);
 	case PP_STAT_MIN_PAGES:
-		return (int64_t)load_relaxed(&zone->min_pages);
+		return sum_zones(pool, &first->min_pages);
 	case PP_STAT_LOW_PAGES:
-		return (int64_t)load_relaxed(&zone->low_pages);
+		return sum_zones(pool, &first->low_pages);
 	case PP_STAT_HIGH_PAGES:
-		return (int64_t)load_relaxed(&zone->high_pages);
+		return sum_zones(pool, &first->high_pages);
 	case PP_STAT_NR_THREADS:
 		return load_relaxed(&pool->registry.nr_pcps);
 	case PP_STAT_FAILURES:
@@ -230,7 +279,7 @@ int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 /* Words of the zone are exact, and so is what is read under locks. */
 int64_t show_bound(struct pp_pool *pool, enum pp_stat stat)
 {
-	int64_t managed = (int64_t)load_relaxed(&pool->zone.managed_pages);
+	int64_t managed = sum_zones(pool, &pool->zones->managed_pages);
 	int64_t may = load_relaxed(&pool->vmstat.may_cache_pages);
 
 	if ((unsigned)stat >= PP_NR_STATS)

@@ -24,6 +24,9 @@ void show_prepare_exit(struct pp_pool *pool);
 void show_at_exit(struct pp_pool *pool);
 
 int show_snapshot(struct pp_pool *pool, struct pp_stats *out);
+/* The numbers of one zone. */
+int show_zone_snapshot(struct pp_pool *pool, struct zone *zone,
+		       struct pp_stats *out);
 int64_t show_read(struct pp_pool *pool, enum pp_stat stat);
 int64_t show_bound(struct pp_pool *pool, enum pp_stat stat);
 int show_report(struct pp_pool *pool, enum pp_format format, char *buf,

@@ -2,7 +2,7 @@
 /* slab.c - see slab.h. */
 #include "slab.h"
 
-#include "backing.h"
+#include "mempolicy.h"
 #include "slowpath.h"
 
 /* One class' depot may hide this share of the zone, and this much. */
@@ -10,81 +10,18 @@
 #define SLAB_DEPOT_BYTES	(128u << 10)
 /* Objects given back in one hold of a class's lock. */
 #define SLAB_GIVE_MAX		64u
-/* Tries at a descriptor, see slab_number_take(). */
-#define SLAB_MAX_COMMITS	64
 
-/* Numbers of descriptors */
+/* What is wanted, and from which zone; that may become another. */
+struct slab_want {
+	unsigned	class;
+	unsigned	flags;		/* PP_* */
+	unsigned	zone;
+};
 
-static bool number_try(struct slab_heap *heap, uint32_t *number)
+static struct slab_bin *bin_of(struct slab_heap *heap, unsigned zone,
+			       unsigned class)
 {
-	bool ok = true;
-
-	lock_acquire(&heap->lock);
-	if (heap->free_number != SLAB_NONE) {
-		*number = heap->free_number;
-		heap->free_number = slab_at(heap->span, *number)->next;
-	} else if (heap->nr_numbers <
-		   load_relaxed(&heap->span->committed_slabs)) {
-		*number = heap->nr_numbers++;
-	} else {
-		*number = heap->nr_numbers;
-		ok = false;
-	}
-	lock_release(&heap->lock);
-	return ok;
-}
-
-/* Descriptors beyond those that the limit covers are memory too. */
-static bool number_pay(struct slab_heap *heap, uint32_t nr_numbers)
-{
-	const uint32_t per_page = PP_PAGE_BYTES / SPAN_SLAB_BYTES;
-	bool pay;
-
-	lock_acquire(&heap->lock);
-	pay = nr_numbers > heap->paid_numbers;
-	if (pay)
-		heap->paid_numbers += per_page;
-	lock_release(&heap->lock);
-	if (!pay)
-		return true;
-	pay = backing_charge(heap->reg->zone, 1, 0);
-	lock_acquire(&heap->lock);
-	if (pay)
-		heap->charged_pages++;
-	else
-		heap->paid_numbers -= per_page;
-	lock_release(&heap->lock);
-	return pay;
-}
-
-static void number_give(struct slab_heap *heap, uint32_t number)
-{
-	struct slab *slab = slab_at(heap->span, number);
-
-	lock_acquire(&heap->lock);
-	slab->nr_pages = 0;
-	slab->next = heap->free_number;
-	heap->free_number = number;
-	lock_release(&heap->lock);
-}
-
-static bool number_take(struct slab_heap *heap, uint32_t *number,
-			enum failure *why)
-{
-	/* Others may take what was committed; then they have slabs to use. */
-	for (unsigned i = 0; i < SLAB_MAX_COMMITS; i++) {
-		if (number_try(heap, number)) {
-			*why = FAILURE_LIMIT;
-			if (number_pay(heap, *number + 1))
-				return true;
-			number_give(heap, *number);
-			return false;
-		}
-		*why = FAILURE_OS;
-		if (span_commit_slabs(heap->span, *number + 1))
-			return false;
-	}
-	return false;
+	return slab_bin_at(heap, zone * SLAB_NR_CLASSES + class);
 }
 
 /* The list of a class */
@@ -112,12 +49,6 @@ static void partial_del(struct slab_heap *heap, struct slab_bin *bin,
 		bin->partial = slab->next;
 	if (slab->next != SLAB_NONE)
 		slab_at(heap->span, slab->next)->prev = slab->prev;
-}
-
-static bool has_to_give(const struct slab *slab)
-{
-	return slab->nr_free ||
-	       load_relaxed(&slab->nr_carved) < slab->nr_objects;
 }
 
 /* Taking objects */
@@ -170,12 +101,11 @@ static uint32_t depot_take(struct slab_bin *bin, uint32_t object_bytes,
 	return c->count;
 }
 
-static bool depot_put(struct slab_heap *heap, unsigned class, void *head,
-		      uint32_t count)
+static bool depot_put(struct slab_heap *heap, struct zone *zone,
+		      unsigned class, void *head, uint32_t count)
 {
-	struct slab_bin *bin = &heap->bin[class];
+	struct slab_bin *bin = bin_of(heap, zone->index, class);
 	uint64_t bytes = (uint64_t)count * slab_class[class].bytes;
-	struct zone *zone = heap->reg->zone;
 	bool fits;
 
 	if (zone_free_pages(zone) <= load_relaxed(&zone->high_pages))
@@ -196,23 +126,22 @@ static bool depot_put(struct slab_heap *heap, unsigned class, void *head,
 
 /* Into an empty magazine: a chain of the depot of up to @most objects, or else
  * @want, which is no more, from slabs.  Returns how many. */
-static uint32_t bin_take(struct slab_heap *heap, unsigned class, uint32_t want,
-			 uint32_t most, void **chain)
+static uint32_t bin_take(struct slab_heap *heap, const struct slab_want *from,
+			 uint32_t want, uint32_t most, void **chain)
 {
-	struct slab_bin *bin = &heap->bin[class];
-	uint32_t n;
+	struct slab_bin *bin = bin_of(heap, from->zone, from->class);
+	uint32_t bytes = slab_class[from->class].bytes, n;
 
 	lock_acquire(&bin->lock);
-	n = depot_take(bin, slab_class[class].bytes, most, chain);
+	n = depot_take(bin, bytes, most, chain);
 	bin->nr_out -= n;	/* was counted when it left its slab */
 	/* Each round takes an object at least. */
 	while (n < want && bin->partial != SLAB_NONE) {
 		uint32_t number = bin->partial;
 		struct slab *slab = slab_at(heap->span, number);
 
-		n += slab_take(heap, slab, slab_class[class].bytes, want - n,
-			       chain);
-		if (!has_to_give(slab))
+		n += slab_take(heap, slab, bytes, want - n, chain);
+		if (!slab_has_to_give(slab))
 			partial_del(heap, bin, number);
 	}
 	bin->nr_out += n;
@@ -223,13 +152,15 @@ static uint32_t bin_take(struct slab_heap *heap, unsigned class, uint32_t want,
 /* Making and ending slabs */
 
 static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
-			const struct slab_class *sc, unsigned flags,
-			uint64_t *nr_pages, struct page_result *result)
+			const struct slab_want *want,
+			struct page_result *result)
 {
+	const struct slab_class *sc = &slab_class[want->class];
 	struct page_request req = {
 		.nr_pages = sc->nr_pages,
 		.align_pages = 1,
-		.flags = flags,
+		.flags = want->flags,
+		.node = heap->reg->nodes ? want->zone + 1 : 0,
 	};
 	void *run = alloc_pages(heap->reg, pcp, &req, result);
 
@@ -238,20 +169,19 @@ static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
 		req.nr_pages = bytes_to_pages_up(sc->bytes);
 		run = alloc_pages(heap->reg, pcp, &req, result);
 	}
-	*nr_pages = req.nr_pages;
 	return run;
 }
 
-/* In no list yet: nobody else knows of it.  NULL with result->why. */
+/* In no list yet: nobody else knows of it.  want->zone is where it is; NULL
+ * with result->why. */
 static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
-			     unsigned class, unsigned flags,
+			     struct slab_want *want,
 			     struct page_result *result)
 {
-	const struct slab_class *sc = &slab_class[class];
-	struct zone *zone = heap->reg->zone;
-	uint64_t nr_pages;
-	void *run = slab_pages(heap, pcp, sc, flags, &nr_pages, result);
-	uint64_t page;
+	const struct slab_class *sc = &slab_class[want->class];
+	void *run = slab_pages(heap, pcp, want, result);
+	uint64_t page, nr_pages;
+	struct zone *zone;
 	struct slab *slab;
 	uint32_t number, word;
 
@@ -260,7 +190,8 @@ static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
 	page = span_page_of(heap->span, run);
 	word = load_relaxed(&heap->span->map[page]);
 	nr_pages = run_word_pages(word);
-	if (!number_take(heap, &number, &result->why)) {
+	zone = zone_of_page(heap->reg->zones, page);
+	if (!slab_number_take(heap, zone->index, &number, &result->why)) {
 		page_free(heap->reg, pcp, page, word);
 		return NULL;
 	}
@@ -271,29 +202,31 @@ static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
 		.nr_objects = (uint16_t)(pages_to_bytes(nr_pages) / sc->bytes),
 		.magic = sc->magic,
 	};
-	word = slab_word(class, number);
+	word = slab_word(want->class, number);
 	lock_acquire(&zone->lock);
 	zone_set_map(zone, page, nr_pages, word, word);
 	zone_unlock(zone);
+	want->zone = zone->index;
 	pcp_count_in(heap->reg, pcp, EVENT_SLAB_NEW, 1);
 	pcp_count_in(heap->reg, pcp, LEVEL_SLAB_PAGES, (int64_t)nr_pages);
 	return slab;
 }
 
 /*
- * Up to @want objects of a slab made for them.  It is listed only after that,
+ * Up to @most objects of a slab made for them.  It is listed only after that,
  * so that none is ever without a live object: such a slab would stay for ever,
  * since it is the last free that ends one.
  */
-static uint32_t slab_take_first(struct slab_heap *heap, unsigned class,
-				struct slab *slab, uint32_t want, void **chain)
+static uint32_t slab_take_first(struct slab_heap *heap,
+				const struct slab_want *want,
+				struct slab *slab, uint32_t most, void **chain)
 {
-	struct slab_bin *bin = &heap->bin[class];
+	struct slab_bin *bin = bin_of(heap, want->zone, want->class);
 	uint32_t n;
 
 	lock_acquire(&bin->lock);
-	n = slab_take(heap, slab, slab_class[class].bytes, want, chain);
-	if (has_to_give(slab))
+	n = slab_take(heap, slab, slab_class[want->class].bytes, most, chain);
+	if (slab_has_to_give(slab))
 		partial_add(heap, bin, slab_number(heap->span, slab));
 	bin->nr_slabs++;
 	bin->nr_pages += slab->nr_pages;
@@ -306,8 +239,8 @@ static uint32_t slab_take_first(struct slab_heap *heap, unsigned class,
 static void slab_end(struct slab_heap *heap, struct pcp *pcp, uint32_t number)
 {
 	struct slab *slab = slab_at(heap->span, number);
-	struct zone *zone = heap->reg->zone;
 	uint64_t page = slab->page;
+	struct zone *zone = &heap->reg->zones[slab_zone(heap, slab)];
 	uint32_t word = run_word(slab->nr_pages);
 
 	pcp_count_in(heap->reg, pcp, LEVEL_SLAB_PAGES,
@@ -315,7 +248,7 @@ static void slab_end(struct slab_heap *heap, struct pcp *pcp, uint32_t number)
 	lock_acquire(&zone->lock);
 	zone_set_map(zone, page, slab->nr_pages, word, 0);
 	zone_unlock(zone);
-	number_give(heap, number);
+	slab_number_give(heap, number);
 	page_free(heap->reg, pcp, page, word);
 	pcp_count_in(heap->reg, pcp, EVENT_SLAB_FREED, 1);
 }
@@ -341,7 +274,7 @@ static uint32_t bin_give_one(struct slab_heap *heap, struct slab_bin *bin,
 
 	/* A pointer that was never handed out. */
 	BUG_ON(!slab_starts_at(slab, offset));
-	if (!has_to_give(slab))
+	if (!slab_has_to_give(slab))
 		partial_add(heap, bin, number);
 	slab->free = link_object(object, slab->free);
 	bin->nr_out--;
@@ -354,23 +287,41 @@ static uint32_t bin_give_one(struct slab_heap *heap, struct slab_bin *bin,
 	return number;
 }
 
+/* The word of a free object; stops the program if the link to it was written to
+ * after its predecessor was freed. */
+static uint32_t linked_word(struct slab_heap *heap, const void *object,
+			    unsigned class)
+{
+	uint32_t word = slab_word_of(heap, object);
+
+	BUG_ON(!(word & MAP_SLAB) || slab_word_class(word) != class);
+	return word;
+}
+
+static unsigned word_zone(struct slab_heap *heap, uint32_t word)
+{
+	return slab_zone(heap, slab_at(heap->span, slab_word_number(word)));
+}
+
 /*
- * Up to SLAB_GIVE_MAX objects of @chain in one hold; slabs that became empty
- * are ended after it.  Returns what is left of the chain.
+ * Up to SLAB_GIVE_MAX objects of @chain in one hold, as far as they are of one
+ * zone; slabs that became empty are ended after it.  Returns what is left of
+ * the chain.
  */
 static void *bin_give(struct slab_heap *heap, struct pcp *pcp, unsigned class,
 		      void *chain)
 {
-	struct slab_bin *bin = &heap->bin[class];
 	uint32_t ended = SLAB_NONE, number;
+	unsigned zone = word_zone(heap, linked_word(heap, chain, class));
+	struct slab_bin *bin = bin_of(heap, zone, class);
 
 	lock_acquire(&bin->lock);
 	for (unsigned i = 0; chain && i < SLAB_GIVE_MAX; i++) {
 		void *object = chain;
-		uint32_t word = slab_word_of(heap, object);
+		uint32_t word = linked_word(heap, object, class);
 
-		/* The link was written to after the object was freed. */
-		BUG_ON(!(word & MAP_SLAB) || slab_word_class(word) != class);
+		if (word_zone(heap, word) != zone)
+			break;
 		chain = *(void **)object;
 		number = bin_give_one(heap, bin, object, word);
 		if (number != SLAB_NONE) {
@@ -454,20 +405,21 @@ static void slab_flush(struct pcp *pcp, unsigned class, uint32_t keep)
 
 void slab_drain(struct slab_heap *heap, struct pcp *pcp)
 {
-	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
-		struct slab_bin *bin = &heap->bin[i];
+	for (unsigned i = 0; i < slab_nr_bins(heap); i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+		unsigned class = i % SLAB_NR_CLASSES;
 
 		/* As many rounds as a depot has chains. */
 		for (unsigned k = 0; k < SLAB_DEPOT_CHAINS; k++) {
 			void *chain = NULL;
 
 			lock_acquire(&bin->lock);
-			depot_take(bin, slab_class[i].bytes, UINT32_MAX,
+			depot_take(bin, slab_class[class].bytes, UINT32_MAX,
 				   &chain);
 			lock_release(&bin->lock);
 			if (!chain)
 				break;
-			give_chain(heap, pcp, i, chain);
+			give_chain(heap, pcp, class, chain);
 		}
 	}
 }
@@ -479,10 +431,11 @@ static void drain_small(struct pcp_registry *reg, struct pcp *pcp)
 
 /* What the magazines ask for */
 
-/* An empty magazine takes a chain of what it may hold, or a batch. */
+/* An empty magazine takes a chain of what it may hold, or a batch; who has no
+ * magazine takes one. */
 static uint32_t magazine_most(const struct magazine *m)
 {
-	return m->max ? (uint32_t)m->max : 1;
+	return m && m->max ? (uint32_t)m->max : 1;
 }
 
 static uint32_t magazine_want(const struct magazine *m,
@@ -491,57 +444,130 @@ static uint32_t magazine_want(const struct magazine *m,
 	return magazine_most(m) < sc->batch ? magazine_most(m) : sc->batch;
 }
 
-static void *slab_refill(struct slab_heap *heap, struct pcp *pcp,
-			 unsigned class, unsigned flags,
-			 struct page_result *result)
+/* Of what is there in a zone. */
+static uint32_t take_there(struct slab_heap *heap, const struct slab_want *want,
+			   const struct magazine *m, void **chain)
 {
-	const struct slab_class *sc = &slab_class[class];
-	struct magazine *m = &pcp->small[class];
-	struct slab *slab;
+	return bin_take(heap, want, magazine_want(m, &slab_class[want->class]),
+			magazine_most(m), chain);
+}
+
+/* Of what is there in the nearest zone that the request may use. */
+static uint32_t take_anywhere(struct slab_heap *heap, struct slab_want *want,
+			      const struct magazine *m, void **chain)
+{
+	struct slab_want from = *want;
+	struct zone_choice choice;
+	uint32_t n;
+
+	if (!heap->reg->nodes)
+		return take_there(heap, want, m, chain);
+	choice = mempolicy_choice(heap->reg->nodes, want->zone,
+				  want->flags & PP_THISNODE);
+	for_each_chosen(i, &choice) {
+		from.zone = i;
+		n = take_there(heap, &from, m, chain);
+		if (n) {
+			want->zone = i;
+			return n;
+		}
+	}
+	return 0;
+}
+
+static uint32_t take_new(struct slab_heap *heap, struct pcp *pcp,
+			 struct slab_want *want, const struct magazine *m,
+			 void **chain, struct page_result *result)
+{
+	struct slab *slab = slab_new(heap, pcp, want, result);
+
+	/* Making a slab at the limit empties the cache and its max. */
+	return slab ? slab_take_first(heap, want, slab, magazine_want(m,
+			&slab_class[want->class]), chain) : 0;
+}
+
+/*
+ * Objects, for the magazine @m or, if that is NULL, one.  Free pages of the
+ * first choice are better than objects of another zone, and those better than
+ * another zone's pages.
+ */
+static uint32_t take_objects(struct slab_heap *heap, struct pcp *pcp,
+			     struct slab_want *want, const struct magazine *m,
+			     void **chain, struct page_result *result)
+{
+	struct slab_want strict = *want;
+	uint32_t n = take_there(heap, want, m, chain);
+
+	if (n)
+		return n;
+	if (heap->reg->nodes && !(want->flags & PP_THISNODE)) {
+		strict.flags |= PP_THISNODE | PP_NORETRY;
+		n = take_new(heap, pcp, &strict, m, chain, result);
+		if (!n)
+			n = take_anywhere(heap, want, m, chain);
+	}
+	if (!n)
+		n = take_new(heap, pcp, want, m, chain, result);
+	/* What was tried for it may have emptied the depots. */
+	return n ? n : take_anywhere(heap, want, m, chain);
+}
+
+static void *slab_refill(struct slab_heap *heap, struct pcp *pcp,
+			 struct slab_want *want, struct page_result *result)
+{
+	const struct slab_class *sc = &slab_class[want->class];
+	struct magazine *m = &pcp->small[want->class];
 	uint32_t got;
 	void *object;
 
-	pcp_grow_magazine(pcp, class, sc->batch, sc->cap, sc->bytes);
-	got = bin_take(heap, class, magazine_want(m, sc), magazine_most(m),
-		       &pcp->small_head[class]);
-	if (!got) {
-		slab = slab_new(heap, pcp, class, flags, result);
-		if (!slab)
-			return NULL;
-		/* Making a slab at the limit empties the cache and its max. */
-		got = slab_take_first(heap, class, slab, magazine_want(m, sc),
-				      &pcp->small_head[class]);
-	}
+	pcp_grow_magazine(pcp, want->class, sc->batch, sc->cap, sc->bytes);
+	got = take_objects(heap, pcp, want, m, &pcp->small_head[want->class],
+			   result);
+	if (!got)
+		return NULL;
+	pcp_was_served(pcp, want->zone);
 	m->room = m->max - (int32_t)got;
-	object = slab_pop(pcp, class);
+	object = slab_pop(pcp, want->class);
 	/* Without a share nothing may stay in front either. */
 	if (!m->max)
 		pcp->last = NULL;
 	return object;
 }
 
-static void *slab_alloc_direct(struct slab_heap *heap, unsigned class,
-			       unsigned flags, struct page_result *result)
+static void *slab_alloc_direct(struct slab_heap *heap, struct pcp *pcp,
+			       struct slab_want *want,
+			       struct page_result *result)
 {
 	void *object = NULL;
-	struct slab *slab;
 
-	if (!bin_take(heap, class, 1, 1, &object)) {
-		slab = slab_new(heap, NULL, class, flags, result);
-		if (!slab)
-			return NULL;
-		slab_take_first(heap, class, slab, 1, &object);
-	}
+	if (!take_objects(heap, pcp, want, NULL, &object, result))
+		return NULL;
 	*slab_mark_of(object) = 0;
 	return object;
+}
+
+static unsigned direct_zone(struct slab_heap *heap, unsigned flags)
+{
+	struct nodes *nodes = heap->reg->nodes;
+
+	if (!nodes)
+		return 0;
+	return flags & PP_THISNODE ? mempolicy_here(nodes) :
+	       mempolicy_first(nodes, add_relaxed(&nodes->turn, 1));
 }
 
 void *slab_alloc_slow(struct slab_heap *heap, struct pcp *pcp, unsigned class,
 		      unsigned flags, struct page_result *result)
 {
+	struct slab_want want = { class, flags, 0 };
+
 	result->why = FAILURE_LIMIT;
-	return pcp ? slab_refill(heap, pcp, class, flags, result) :
-		     slab_alloc_direct(heap, class, flags, result);
+	if (pcp && slab_may_pop(heap, flags)) {
+		want.zone = pcp_refill_zone(pcp)->index;
+		return slab_refill(heap, pcp, &want, result);
+	}
+	want.zone = direct_zone(heap, flags);
+	return slab_alloc_direct(heap, pcp, &want, result);
 }
 
 void slab_overflow(struct slab_heap *heap, struct pcp *pcp, unsigned class)
@@ -557,7 +583,7 @@ void slab_overflow(struct slab_heap *heap, struct pcp *pcp, unsigned class)
 	keep = (uint32_t)m->max / 2;
 	n = magazine_count(m) - keep;
 	chain = magazine_cut(pcp, class, keep);
-	if (!depot_put(heap, class, chain, n))
+	if (!depot_put(heap, pcp_home(pcp), class, chain, n))
 		give_chain(heap, pcp, class, chain);
 }
 
@@ -568,22 +594,6 @@ void slab_free_direct(struct slab_heap *heap, struct pcp *pcp, void *object,
 	bin_give(heap, pcp, slab_word_class(word), object);
 }
 
-uint64_t slab_free_bytes(struct slab_heap *heap)
-{
-	uint64_t bytes = 0, all, out;
-
-	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
-		struct slab_bin *bin = &heap->bin[i];
-
-		lock_acquire(&bin->lock);
-		all = pages_to_bytes(bin->nr_pages) + bin->depot_bytes;
-		out = (uint64_t)bin->nr_out * slab_class[i].bytes;
-		bytes += all > out ? all - out : 0;
-		lock_release(&bin->lock);
-	}
-	return bytes;
-}
-
 static uint64_t small_free_bytes(struct pcp_registry *reg)
 {
 	return slab_free_bytes(reg->heap);
@@ -592,23 +602,25 @@ static uint64_t small_free_bytes(struct pcp_registry *reg)
 /* Bring-up */
 
 void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
-		    uint32_t paid_numbers)
+		    uint32_t paid_numbers, void *more_bins)
 {
 	slab_classes_init();
 	heap->reg = reg;
-	heap->span = reg->zone->span;
-	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
-		lock_init(&heap->bin[i].lock, LOCK_RANK_SLAB);
-		heap->bin[i].partial = SLAB_NONE;
-		heap->bin[i].nr_slabs = 0;
-		heap->bin[i].nr_chains = 0;
-		heap->bin[i].depot_bytes = 0;
+	heap->span = reg->zones->span;
+	heap->more_bins = more_bins;
+	for (unsigned i = 0; i < slab_nr_bins(heap); i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_init(&bin->lock, LOCK_RANK_SLAB);
+		bin->partial = SLAB_NONE;
+		bin->nr_slabs = 0;
+		bin->nr_chains = 0;
+		bin->depot_bytes = 0;
 	}
 	lock_init(&heap->lock, LOCK_RANK_LEAF);
 	heap->free_number = SLAB_NONE;
 	heap->nr_numbers = 0;
 	heap->paid_numbers = paid_numbers;
-	heap->charged_pages = 0;
 	reg->heap = heap;
 	reg->flush_small = slab_flush;
 	reg->drain_small = drain_small;
@@ -618,98 +630,9 @@ void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
 
 void slab_heap_size_depots(struct slab_heap *heap)
 {
-	uint64_t managed = load_relaxed(&heap->reg->zone->managed_pages);
+	uint64_t managed = load_relaxed(&heap->reg->zones->managed_pages);
 
 	store_relaxed(&heap->depot_bytes,
 		      min_u64(SLAB_DEPOT_BYTES, pages_to_bytes(managed) /
 						SLAB_DEPOT_SHARE));
-}
-
-int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages)
-{
-	int64_t n = 0;
-
-	*slab_pages = 0;
-	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
-		struct slab_bin *bin = &heap->bin[i];
-
-		lock_acquire(&bin->lock);
-		n += bin->nr_out;
-		for (unsigned k = 0; k < bin->nr_chains; k++)
-			n -= bin->chain[k].count;
-		*slab_pages += bin->nr_pages;
-		lock_release(&bin->lock);
-	}
-	lock_acquire(&pcp_registry_lock);
-	for (struct pcp *pcp = heap->reg->head; pcp; pcp = pcp->next)
-		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
-			n -= magazine_count(&pcp->small[i]) +
-			     (pcp->front[i] != NULL);
-	lock_release(&pcp_registry_lock);
-	return n;
-}
-
-uint64_t slab_depot_bytes(struct slab_heap *heap)
-{
-	uint64_t bytes = 0;
-
-	for (unsigned i = 0; i < SLAB_NR_CLASSES; i++) {
-		lock_acquire(&heap->bin[i].lock);
-		bytes += heap->bin[i].depot_bytes;
-		lock_release(&heap->bin[i].lock);
-	}
-	return bytes;
-}
-
-/* Checks */
-
-static int verify_slab(struct slab_heap *heap, unsigned class,
-		       uint32_t number)
-{
-	struct slab *slab = slab_at(heap->span, number);
-	uint32_t n = 0, word = slab_word(class, number);
-
-	for (void *o = slab->free; o && n <= slab->nr_free; o = *(void **)o)
-		n++;
-	if (n != slab->nr_free)
-		return 1;
-	if (slab->nr_free > load_relaxed(&slab->nr_carved) ||
-	    load_relaxed(&slab->nr_carved) > slab->nr_objects)
-		return 2;
-	if (!load_relaxed(&slab->nr_carved))
-		return 4;
-	for (unsigned i = 0; i < slab->nr_pages; i++)
-		if (load_relaxed(&heap->span->map[slab->page + i]) != word)
-			return 5;
-	return 0;
-}
-
-static int verify_bin(struct slab_heap *heap, unsigned class)
-{
-	struct slab_bin *bin = &heap->bin[class];
-	uint32_t nr = bin->partial, n = 0;
-
-	for (; nr != SLAB_NONE && n <= bin->nr_slabs; n++) {
-		struct slab *slab = slab_at(heap->span, nr);
-		int err = verify_slab(heap, class, nr);
-
-		if (err)
-			return err;
-		if (!has_to_give(slab))
-			return 3;
-		nr = slab->next;
-	}
-	return n > bin->nr_slabs ? 3 : 0;
-}
-
-int slab_verify(struct slab_heap *heap)
-{
-	int err = 0;
-
-	for (unsigned i = 0; i < SLAB_NR_CLASSES && !err; i++) {
-		lock_acquire(&heap->bin[i].lock);
-		err = verify_bin(heap, i);
-		lock_release(&heap->bin[i].lock);
-	}
-	return err;
 }

@@ -17,6 +17,11 @@
  * the slabs (J. Bonwick, J. Adams, "Magazines and Vmem", 2001).  It is bounded,
  * fills only while the zone has plenty, and is emptied before a request fails.
  *
+ * With several zones each has its own depots and lists of slabs.  An object
+ * goes back to the slab that it is of; a magazine, and so a chain, may have
+ * objects of several zones when pages are interleaved, or the cache's home is
+ * full.
+ *
  * A slab without live objects goes back at once; the thread's cache of runs is
  * what keeps it near.
  *
@@ -101,22 +106,40 @@ struct slab_heap {
 	struct pcp_registry	*reg;
 	struct span		*span;
 	_Atomic uint64_t	depot_bytes;	/* most for one class */
+	struct slab_bin		*more_bins;	/* of zones 1 and up */
 	/* each its own lock */
-	struct slab_bin		bin[SLAB_NR_CLASSES];
+	struct slab_bin		bin[SLAB_NR_CLASSES];	/* of zone 0 */
 	/* lock (rank LEAF): numbers of slabs */
 	struct lock		lock;
 	uint32_t		free_number;
 	uint32_t		nr_numbers;	/* ever used */
 	uint32_t		paid_numbers;	/* whose memory is accounted */
-	uint32_t		charged_pages;	/* of that, not by the limit */
 };
 
 /* Fills slab_class[] and slab_class_of[]; idempotent. */
 void slab_classes_init(void);
 
-/* @paid_numbers: descriptors that the limit covers from the start. */
+/*
+ * @paid_numbers: descriptors that the limit covers from the start.
+ * @more_bins: SLAB_ZONE_BYTES of zeroes for each zone but the first.
+ */
 void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
-		    uint32_t paid_numbers);
+		    uint32_t paid_numbers, void *more_bins);
+
+#define SLAB_ZONE_BYTES	(SLAB_NR_CLASSES * sizeof(struct slab_bin))
+
+/* All bins, of all zones: bin % SLAB_NR_CLASSES is the class. */
+static inline unsigned slab_nr_bins(const struct slab_heap *heap)
+{
+	return heap->span->nr_zones * SLAB_NR_CLASSES;
+}
+
+static inline struct slab_bin *slab_bin_at(struct slab_heap *heap,
+					   unsigned bin)
+{
+	return bin < SLAB_NR_CLASSES ? &heap->bin[bin] :
+	       &heap->more_bins[bin - SLAB_NR_CLASSES];
+}
 
 /* The pages managed have changed: what a depot may hold, too. */
 void slab_heap_size_depots(struct slab_heap *heap);
@@ -137,6 +160,28 @@ static inline uint32_t slab_number(const struct span *span,
 	return (uint32_t)(((const char *)slab - span->slabs) /
 			  SPAN_SLAB_BYTES);
 }
+
+/* The index of the zone that the slab's pages are of. */
+static inline unsigned slab_zone(const struct slab_heap *heap,
+				 const struct slab *slab)
+{
+	return heap->reg->nodes ? span_zone_of(heap->span, slab->page) : 0;
+}
+
+/* Are there objects that were not handed out?  The class's lock is held. */
+static inline bool slab_has_to_give(const struct slab *slab)
+{
+	return slab->nr_free ||
+	       load_relaxed(&slab->nr_carved) < slab->nr_objects;
+}
+
+/*
+ * Numbers of descriptors.  Those beyond what the limit covers are memory too:
+ * @zone pays, or another.  False with @why.
+ */
+bool slab_number_take(struct slab_heap *heap, unsigned zone,
+		      uint32_t *number, enum failure *why);
+void slab_number_give(struct slab_heap *heap, uint32_t number);
 
 static inline unsigned slab_word_class(uint32_t word)
 {
@@ -258,6 +303,13 @@ static PP_ALWAYS_INLINE bool slab_push(struct pcp *pcp, unsigned class,
 	barrier();
 	pcp->small_head[class] = object;
 	return likely(--pcp->small[class].room >= 0);
+}
+
+/* May the request be served from a magazine?  Not if it is particular about its
+ * node and there are several. */
+static inline bool slab_may_pop(const struct slab_heap *heap, unsigned flags)
+{
+	return !heap->reg->nodes || !(flags & PP_THISNODE);
 }
 
 /**

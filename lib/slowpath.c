@@ -2,6 +2,7 @@
 /* slowpath.c - see slowpath.h. */
 #include "slowpath.h"
 
+#include "node.h"
 #include "os/os.h"
 #include "trace.h"
 
@@ -41,8 +42,11 @@ static bool is_worth_a_drain(struct pcp_registry *reg, struct pcp *pcp,
 		return false;
 	hidden = (uint64_t)pcp_sum_cached_pages(reg) +
 		 bytes_to_pages_up(granted + reg->small_free_bytes(reg));
-	return zone_free_pages(reg->zone) + hidden >=
-	       req->nr_pages + page_floor_pages(reg->zone, req->flags);
+	for_each_zone(zone, reg->zones)
+		if (zone_free_pages(zone) + hidden >=
+		    req->nr_pages + page_floor_pages(zone, req->flags))
+			return true;
+	return false;
 }
 
 static void wait_for_drain(struct pcp_registry *reg, struct pcp *pcp)

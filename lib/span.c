@@ -9,6 +9,10 @@
 
 /* A multiple of what blockmap_init() wants. */
 #define SPAN_BLOCKS_ALIGN	4096u
+/* 4 GiB, see span.h. */
+#define SPAN_ZONE_UNIT_BLOCKS	2048u
+/* What a zone's range is to have where address space is plentiful. */
+#define SPAN_ZONE_MIN_BYTES	(8ull << 30)
 #define SPAN_NAME		"pagepool"
 /* 3/4 of the size at each try: 40 tries go from 16 TiB below 4 MiB. */
 #define SPAN_MAX_TRIES		60
@@ -16,6 +20,7 @@
 /* Byte offsets of the parts, from the base. */
 struct span_layout {
 	uint32_t	nr_blocks;	/* that can be used */
+	uint32_t	nr_zones, zone_blocks;
 	uint32_t	max_slabs;
 	size_t		blocks, map, slabs, blockmaps, end;
 };
@@ -25,9 +30,10 @@ static size_t page_align(size_t bytes)
 	return round_up_pow2(bytes, PP_PAGE_BYTES);
 }
 
-static uint32_t blockmap_blocks(uint32_t nr_blocks)
+static size_t blockmaps_bytes(uint32_t zone_blocks)
 {
-	return (uint32_t)round_up_pow2(nr_blocks, SPAN_BLOCKS_ALIGN);
+	return 2 * blockmap_bytes((uint32_t)round_up_pow2(zone_blocks,
+							  SPAN_BLOCKS_ALIGN));
 }
 
 /* One slab may be as small as a page where memory is short, and the limit may
@@ -38,9 +44,26 @@ static uint32_t slabs_for(uint64_t pages_bytes)
 				 MAP_SLAB_MAX_NUMBER);
 }
 
-static void span_lay_out(struct span_layout *l, uint64_t pages_bytes)
+static void divide(struct span_layout *l, uint32_t nr_zones)
+{
+	uint32_t zone_blocks = l->nr_blocks / nr_zones;
+
+	zone_blocks -= zone_blocks % SPAN_ZONE_UNIT_BLOCKS;
+	l->nr_zones = 1;
+	l->zone_blocks = l->nr_blocks;
+	if (nr_zones > 1 && zone_blocks) {
+		l->nr_zones = nr_zones;
+		l->zone_blocks = zone_blocks;
+		l->nr_blocks = zone_blocks * nr_zones;
+	}
+}
+
+static void span_lay_out(struct span_layout *l, uint64_t pages_bytes,
+			 uint32_t nr_zones)
 {
 	l->nr_blocks = (uint32_t)(pages_bytes >> SPAN_BLOCK_SHIFT);
+	divide(l, nr_zones);
+	pages_bytes = (uint64_t)l->nr_blocks << SPAN_BLOCK_SHIFT;
 	l->max_slabs = slabs_for(pages_bytes);
 	l->blocks = pages_bytes;
 	l->map = l->blocks + page_align((size_t)l->nr_blocks *
@@ -50,16 +73,18 @@ static void span_lay_out(struct span_layout *l, uint64_t pages_bytes)
 	l->blockmaps = l->slabs + page_align((size_t)l->max_slabs *
 					     SPAN_SLAB_BYTES);
 	l->end = l->blockmaps +
-		 page_align(2 * blockmap_bytes(blockmap_blocks(l->nr_blocks)));
+		 page_align(l->nr_zones * blockmaps_bytes(l->zone_blocks));
 }
 
-static uint64_t wanted_bytes(uint64_t limit_bytes)
+static uint64_t wanted_bytes(uint64_t limit_bytes, uint32_t nr_zones)
 {
 	uint64_t want = SPAN_MAX_BYTES;
 
 	if (limit_bytes < SPAN_MAX_BYTES / SPAN_LIMIT_FACTOR)
 		want = limit_bytes * SPAN_LIMIT_FACTOR;
 	want = max_u64(want, SPAN_MIN_BYTES);
+	if (nr_zones > 1)
+		want = max_u64(want, nr_zones * SPAN_ZONE_MIN_BYTES);
 	return round_up_pow2(want, 1ull << SPAN_BLOCK_SHIFT);
 }
 
@@ -74,15 +99,15 @@ static uint64_t three_quarters(uint64_t bytes)
  * and mappings.
  */
 static int reserve_some(struct span *span, struct span_layout *l,
-			uint64_t limit_bytes)
+			uint64_t limit_bytes, uint32_t nr_zones)
 {
-	uint64_t bytes = wanted_bytes(limit_bytes);
+	uint64_t bytes = wanted_bytes(limit_bytes, nr_zones);
 	uint64_t least = 2ull << SPAN_BLOCK_SHIFT;
 	void *base;
 	int cut = 0;
 
 	for (unsigned i = 0; i < SPAN_MAX_TRIES && bytes >= least; i++) {
-		span_lay_out(l, bytes);
+		span_lay_out(l, bytes, nr_zones);
 		if (os_reserve(l->end, 1ul << SPAN_BLOCK_SHIFT, SPAN_NAME,
 			       &base) == 0) {
 			span->base = base;
@@ -140,26 +165,27 @@ static int commit_range(struct span *span, uint32_t from, uint32_t to)
 	return err;
 }
 
-int span_commit_blocks(struct span *span, uint32_t nr_blocks)
+int span_commit_blocks(struct span *span, struct span_range *range,
+		       uint32_t end_block)
 {
 	uint32_t have, want;
 	int err = 0;
 
-	BUG_ON(nr_blocks > span->nr_blocks);
+	BUG_ON(end_block > range->end);
 	lock_acquire(&span->lock);
-	have = load_relaxed(&span->committed_blocks);
-	if (have < nr_blocks) {
-		want = (uint32_t)min_u64(round_up_pow2(nr_blocks,
+	have = load_relaxed(&range->committed);
+	if (have < end_block) {
+		want = (uint32_t)min_u64(round_up_pow2(end_block,
 						       span->granule_blocks),
-					 span->nr_blocks);
+					 range->end);
 		err = commit_range(span, have, want);
 		/* A strict host may refuse the granule and grant the need. */
-		if (err && want > nr_blocks) {
-			want = nr_blocks;
+		if (err && want > end_block) {
+			want = end_block;
 			err = commit_range(span, have, want);
 		}
 		if (!err)
-			store_relaxed(&span->committed_blocks, want);
+			store_relaxed(&range->committed, want);
 	}
 	lock_release(&span->lock);
 	return err;
@@ -186,10 +212,30 @@ int span_commit_slabs(struct span *span, uint32_t nr_slabs)
 	return err;
 }
 
-int span_init(struct span *span, uint64_t limit_bytes)
+void span_range_init(const struct span *span, uint32_t zone,
+		     struct span_range *range)
+{
+	range->first = zone * span->zone_blocks;
+	range->end = range->first + span->zone_blocks;
+	store_relaxed(&range->committed, range->first);
+}
+
+uint32_t span_blockmap_blocks(const struct span *span)
+{
+	return (uint32_t)round_up_pow2(span->zone_blocks, SPAN_BLOCKS_ALIGN);
+}
+
+void *span_blockmaps(const struct span *span, uint32_t zone)
+{
+	return (char *)span->blockmaps +
+	       zone * blockmaps_bytes(span->zone_blocks);
+}
+
+int span_init_zones(struct span *span, uint64_t limit_bytes,
+		    uint32_t nr_zones)
 {
 	struct span_layout l;
-	int err = reserve_some(span, &l, limit_bytes);
+	int err = reserve_some(span, &l, limit_bytes, nr_zones);
 
 	if (err)
 		return err;
@@ -201,6 +247,8 @@ int span_init(struct span *span, uint64_t limit_bytes)
 		return err;
 	}
 	span->nr_blocks = l.nr_blocks;
+	span->nr_zones = l.nr_zones;
+	span->zone_blocks = l.zone_blocks;
 	span->nr_pages = (uint64_t)l.nr_blocks * SPAN_BLOCK_PAGES;
 	span->blocks = (struct pageblock *)(void *)(span->base + l.blocks);
 	span->map = (_Atomic uint32_t *)(void *)(span->base + l.map);
@@ -209,7 +257,6 @@ int span_init(struct span *span, uint64_t limit_bytes)
 	span->blockmaps = span->base + l.blockmaps;
 	span->granule_blocks = granule_for(limit_bytes);
 	lock_init(&span->lock, LOCK_RANK_GROW);
-	store_relaxed(&span->committed_blocks, 0);
 	store_relaxed(&span->committed_slabs, 0);
 	/* Where mappings are used up, the first small object still fits. */
 	err = span_commit_slabs(span, 1);

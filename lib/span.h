@@ -8,10 +8,15 @@
  *	+-------------------------------+--------+-----+-------+----------+
  *	^ base
  *
+ * With several memory nodes the pages are divided into ranges of one size, one
+ * for the zone of each node.  A range is a multiple of 4 GiB long, so that
+ * the lower half of an address' distance from a slab (slab.h) is the same
+ * whether both are counted from the base or from the range's start.
+ *
  * Address space is plentiful and memory is not: the range is many times the
  * limit (SPAN_LIMIT_FACTOR), so that a place for a run is found in any state
  * of fragmentation, and only the limit, a number, says no.  Pages, blocks and
- * map are committed together from the bottom up, in granules.
+ * map are committed together, from the bottom of each range up, in granules.
  *
  * The map has one word per page (see below).  Page numbers count from the
  * base; 2^32 of them, 16 TiB, are the most that a span can have.
@@ -70,6 +75,8 @@ struct span {
 	char			*base;
 	uint64_t		nr_pages;
 	uint32_t		nr_blocks;
+	uint32_t		nr_zones;
+	uint32_t		zone_blocks;	/* nr_blocks / nr_zones */
 	struct pageblock	*blocks;
 	_Atomic uint32_t	*map;
 	char			*slabs;		/* descriptors, see slab.h */
@@ -80,33 +87,60 @@ struct span {
 
 	/* lock (rank GROW) to write, any lock to read */
 	struct lock		lock;
-	_Atomic uint32_t	committed_blocks;
 	_Atomic uint32_t	committed_slabs;
+};
+
+/* Blocks @first .. @committed - 1 of a range that ends at @end can be used. */
+struct span_range {
+	uint32_t		first, end;	/* const */
+	_Atomic uint32_t	committed;	/* span.lock; any lock reads */
 };
 
 /**
  * span_init() - reserve a range for a pool with this limit.
  * @limit_bytes: what the pool may use; the range is larger.
+ * @nr_zones: how many ranges to divide it into.
  *
  * The range is cut down where RLIMIT_AS or the kernel refuses more, below the
- * limit too: the caller then lowers that.
+ * limit too: the caller then lowers that.  Where a zone would get less than
+ * 4 GiB, there is one zone only: span->nr_zones says so.
  *
  * Return: 0, or -ENOMEM when not even 4 MiB could be had.
  */
-int span_init(struct span *span, uint64_t limit_bytes);
+int span_init_zones(struct span *span, uint64_t limit_bytes,
+		    uint32_t nr_zones);
+static inline int span_init(struct span *span, uint64_t limit_bytes)
+{
+	return span_init_zones(span, limit_bytes, 1);
+}
 void span_exit(struct span *span);
 
+/* The range of one zone, with nothing committed. */
+void span_range_init(const struct span *span, uint32_t zone,
+		     struct span_range *range);
+
+/* Zeroed memory for two blockmaps of a zone's range, each of so many blocks. */
+void *span_blockmaps(const struct span *span, uint32_t zone);
+uint32_t span_blockmap_blocks(const struct span *span);
+
 /*
- * Commits the pages and tables of blocks 0 .. @nr_blocks - 1, or more.  Takes
- * the GROW lock; no zone lock may be held.  -ENOMEM when the kernel refuses:
- * what was committed before stays so.
+ * Commits the pages and tables of the range's blocks below @end_block, or
+ * more.  Takes the GROW lock; no zone lock may be held.  -ENOMEM when the
+ * kernel refuses: what was committed before stays so.
  */
-int span_commit_blocks(struct span *span, uint32_t nr_blocks);
+int span_commit_blocks(struct span *span, struct span_range *range,
+		       uint32_t end_block);
 int span_commit_slabs(struct span *span, uint32_t nr_slabs);
 
 static inline void *span_page_address(const struct span *span, uint64_t page)
 {
 	return span->base + (page << PP_PAGE_SHIFT);
+}
+
+/* The zone whose range a page lies in.  A division: not for fast paths. */
+static inline uint32_t span_zone_of(const struct span *span, uint64_t page)
+{
+	return (uint32_t)(page / SPAN_BLOCK_PAGES) / span->zone_blocks;
 }
 
 static inline uint64_t span_page_of(const struct span *span, const void *p)

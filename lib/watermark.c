@@ -23,16 +23,21 @@ static uint64_t isqrt(uint64_t n)
 	return root;
 }
 
+uint64_t watermark_min_bytes(uint64_t managed_pages)
+{
+	uint64_t kb = isqrt(16 * (pages_to_bytes(managed_pages) >> 10));
+
+	return min_u64(max_u64(kb, MARK_MIN_KB), MARK_MAX_KB) << 10;
+}
+
 void zone_set_watermarks(struct zone *zone, uint64_t min_free_bytes,
 			 unsigned scale)
 {
 	uint64_t managed = load_relaxed(&zone->managed_pages);
-	uint64_t kb = isqrt(16 * (pages_to_bytes(managed) >> 10));
 	uint64_t min, gap;
 
-	kb = min_u64(max_u64(kb, MARK_MIN_KB), MARK_MAX_KB);
 	min = min_free_bytes ? bytes_to_pages_up(min_free_bytes) :
-			       bytes_to_pages_down(kb << 10);
+	      bytes_to_pages_down(watermark_min_bytes(managed));
 	min = min_u64(min, managed / 2);
 	gap = max_u64(min / 4, managed * scale / 10000);
 	store_relaxed(&zone->min_pages, min);

@@ -294,7 +294,8 @@ uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
 	/* Each round takes a page at least, or is the last. */
 	while (purge->nr_pages < want &&
 	       purge->nr_ranges < ZONE_PURGE_RANGES) {
-		uint32_t nr = blockmap_next(&zone->empty_backed, 0);
+		uint32_t nr = blockmap_next(&zone->empty_backed,
+					    zone->range.first);
 
 		if (nr == BLOCKMAP_NONE)
 			nr = zone->spare_head;
@@ -327,7 +328,7 @@ static uint64_t allocated_at(struct zone *zone, uint64_t page)
 void zone_adopt_isolated(struct zone *zone)
 {
 	uint64_t end = (uint64_t)zone->frontier_block << PAGEBLOCK_SHIFT;
-	uint64_t page = zone->isolated_pages ? 0 : end, n;
+	uint64_t page = zone->isolated_pages ? zone_first_page(zone) : end, n;
 
 	while (page < end) {
 		n = allocated_at(zone, page);
@@ -381,6 +382,14 @@ void zone_keep_limit(struct zone *zone)
 	zone->withheld_pages = 0;
 }
 
+void zone_restore_limit(struct zone *zone, uint64_t managed_pages)
+{
+	lock_assert_held(&zone->lock);
+	zone->withheld_pages = 0;
+	store_relaxed(&zone->managed_pages,
+		      max_u64(managed_pages, taken_pages(zone)));
+}
+
 int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
 		   uint64_t *excess_pages)
 {
@@ -411,21 +420,26 @@ int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
 
 /* Bring-up and checks */
 
-void zone_init(struct zone *zone, struct span *span, uint64_t managed_pages)
+void zone_init_range(struct zone *zone, struct span *span, uint32_t index,
+		     uint64_t managed_pages)
 {
-	uint32_t nr = (uint32_t)round_up_pow2(span->nr_blocks, 4096);
-	char *maps = span->blockmaps;
+	uint32_t nr = span_blockmap_blocks(span), first;
+	char *maps = span_blockmaps(span, index);
 
 	zone->span = span;
-	zone->end_block = span->nr_blocks;
+	zone->index = index;
+	span_range_init(span, index, &zone->range);
+	first = zone->range.first;
+	zone->frontier_block = first;
 	lock_init(&zone->lock, LOCK_RANK_ZONE);
 	store_relaxed(&zone->managed_pages, managed_pages);
 	store_relaxed(&zone->used_pages, 0);
 	for (unsigned i = 0; i < ZONE_NR_LISTS; i++)
 		zone->lists[i] = PAGEBLOCK_NONE;
 	zone->spare_head = PAGEBLOCK_NONE;
-	blockmap_init(&zone->empty, nr, maps);
-	blockmap_init(&zone->empty_backed, nr, maps + blockmap_bytes(nr));
+	blockmap_init(&zone->empty, first, nr, maps);
+	blockmap_init(&zone->empty_backed, first, nr,
+		      maps + blockmap_bytes(nr));
 	zone_set_watermarks(zone, 0, ZONE_DEFAULT_SCALE);
 }
 
@@ -435,7 +449,7 @@ struct zone_sums {
 
 static int verify_blocks(struct zone *zone, struct zone_sums *sums)
 {
-	for (uint32_t nr = 0; nr < zone->frontier_block; nr++) {
+	for (uint32_t nr = zone->range.first; nr < zone->frontier_block; nr++) {
 		const struct pageblock *b = block_at(zone, nr);
 		int err = place_verify(zone, nr);
 

@@ -10,6 +10,9 @@
  * leaves, the same amount of free backed pages ("spare") is purged first.
  * They exist, because used < managed.
  *
+ * A zone has a range of the span of its own.  On a machine with one memory node
+ * there is one zone, and its range is the span.
+ *
  * Blocks that are partly used stand in lists by the power of two of their
  * longest free run; an allocation takes the list that just fits, so that
  * blocks empty out completely.  Blocks that are entirely free stand in a
@@ -52,13 +55,17 @@
 struct zone {
 	/* const after zone_init() */
 	struct span	*span;
-	uint32_t	end_block;
+	uint32_t	index;		/* among the pool's zones */
+	struct span_range range;
 
 	/* lock to write; any thread reads, a stale value is harmless */
 	_Atomic uint64_t managed_pages;
 	_Atomic uint64_t min_pages, low_pages, high_pages;
 	_Atomic uint64_t used_pages;
 	_Atomic uint64_t backed_pages;	/* may hold memory */
+
+	/* any thread: caches whose home this is */
+	_Atomic uint32_t nr_caches;
 
 	/* lock */
 	struct lock	lock PP_ALIGNED(PP_CACHELINE_BYTES);
@@ -121,12 +128,32 @@ enum zone_refusal {
 };
 
 /**
- * zone_init() - a zone over all of a span.
- * @managed_pages: the limit, less what the tables take.
+ * zone_init_range() - a zone over one range of a span.
+ * @index: which, from 0.
+ * @managed_pages: its share of the limit, less what the tables take.
  *
  * The watermarks are computed by zone_set_watermarks() with the defaults.
  */
-void zone_init(struct zone *zone, struct span *span, uint64_t managed_pages);
+void zone_init_range(struct zone *zone, struct span *span, uint32_t index,
+		     uint64_t managed_pages);
+
+/* A zone over all of a span. */
+static inline void zone_init(struct zone *zone, struct span *span,
+			     uint64_t managed_pages)
+{
+	zone_init_range(zone, span, 0, managed_pages);
+}
+
+/* The one of a pool's zones that a page lies in. */
+static inline struct zone *zone_of_page(struct zone *zones, uint64_t page)
+{
+	return &zones[span_zone_of(zones->span, page)];
+}
+
+static inline uint64_t zone_first_page(const struct zone *zone)
+{
+	return (uint64_t)zone->range.first << PAGEBLOCK_SHIFT;
+}
 
 /**
  * zone_set_watermarks() - min, low and high for the pages managed.
@@ -137,6 +164,9 @@ void zone_init(struct zone *zone, struct span *span, uint64_t managed_pages);
  */
 void zone_set_watermarks(struct zone *zone, uint64_t min_free_bytes,
 			 unsigned scale);
+
+/* The formula for min: of the pages that a pool manages in all its zones. */
+uint64_t watermark_min_bytes(uint64_t managed_pages);
 
 /**
  * zone_claim() - grant and place a run, with the lock held.
@@ -190,6 +220,10 @@ struct zone_limit {
 int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
 		   uint64_t *excess_pages);
 void zone_keep_limit(struct zone *zone);
+
+/* The zone had so much before zone_set_limit(): it has again, or what it uses
+ * by now, if that is more.  Lock held. */
+void zone_restore_limit(struct zone *zone, uint64_t managed_pages);
 
 /* Puts purged (or not) ranges back as free pages.  Lock held. */
 void zone_putback(struct zone *zone, const struct zone_purge *purge,

@@ -246,10 +246,10 @@ static uint64_t place_in_partial(struct zone *zone,
 
 static uint64_t place_in_empty(struct zone *zone)
 {
-	uint32_t nr = blockmap_next(&zone->empty_backed, 0);
+	uint32_t nr = blockmap_next(&zone->empty_backed, zone->range.first);
 
 	if (nr == BLOCKMAP_NONE)
-		nr = blockmap_next(&zone->empty, 0);
+		nr = blockmap_next(&zone->empty, zone->range.first);
 	return nr == BLOCKMAP_NONE ? PLACE_NONE :
 	       (uint64_t)nr << PAGEBLOCK_SHIFT;
 }
@@ -265,9 +265,9 @@ static uint64_t place_at_frontier(struct zone *zone, uint32_t nr_blocks,
 
 	first = (uint32_t)round_up_pow2(first + bias, align_blocks) - bias;
 	end = (uint64_t)first + nr_blocks;
-	if (end > zone->end_block)
+	if (end > zone->range.end)
 		return PLACE_NONE;
-	if (end > load_relaxed(&zone->span->committed_blocks)) {
+	if (end > load_relaxed(&zone->range.committed)) {
 		*wanted_blocks = (uint32_t)end;
 		return PLACE_NONE;
 	}
@@ -303,7 +303,7 @@ static uint64_t place_large(struct zone *zone, const struct zone_request *req,
 {
 	uint32_t nr_blocks, align = 1, bias = 0, first;
 
-	if (div_up(req->nr_pages, PAGEBLOCK_PAGES) > zone->end_block)
+	if (div_up(req->nr_pages, PAGEBLOCK_PAGES) > zone->span->zone_blocks)
 		return PLACE_NONE;
 	nr_blocks = (uint32_t)div_up(req->nr_pages, PAGEBLOCK_PAGES);
 	if (req->align_pages > PAGEBLOCK_PAGES) {
@@ -329,7 +329,7 @@ static uint64_t place_large(struct zone *zone, const struct zone_request *req,
 static uint64_t place_in_backed(struct zone *zone,
 				const struct zone_request *req)
 {
-	for (uint32_t nr = 0; nr < zone->frontier_block; nr++) {
+	for (uint32_t nr = zone->range.first; nr < zone->frontier_block; nr++) {
 		struct pageblock *b = block_at(zone, nr);
 		unsigned pos;
 

@@ -22,7 +22,7 @@
 PP_EXPORT int malloc_trim(size_t pad)
 {
 	struct pp_pool *pool = preload_pool_if_made();
-	uint64_t spare, keep = bytes_to_pages_up(pad);
+	uint64_t spare, keep = bytes_to_pages_up(pad), purged = 0;
 	int saved = errno;
 	struct pcp *pcp;
 
@@ -30,11 +30,15 @@ PP_EXPORT int malloc_trim(size_t pad)
 		return 0;
 	pool_drain(pool);
 	pcp = pool_enter(pool);
-	spare = zone_spare_pages(&pool->zone);
-	spare = spare > keep ? backing_purge(&pool->zone, spare - keep) : 0;
+	for_each_zone(zone, pool->zones) {
+		spare = zone_spare_pages(zone);
+		if (spare > keep)
+			purged += backing_purge(zone, spare - keep);
+		keep -= min_u64(keep, spare);
+	}
 	pool_leave(pcp);
 	errno = saved;
-	return spare > 0;
+	return purged > 0;
 }
 
 PP_EXPORT struct mallinfo2 mallinfo2(void)

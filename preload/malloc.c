@@ -222,9 +222,11 @@ static PP_NOINLINE void free_overflow(struct pcp *pcp, unsigned class)
 	pcp_leave_slow(pcp);
 }
 
+/* @page counts from the cache's base. */
 static PP_NOINLINE void free_run(struct pcp *pcp, uint64_t page, uint32_t word)
 {
-	page_free(&pool_of_process.registry, pcp, page, word);
+	page_free(&pool_of_process.registry, pcp, pcp_first_page(pcp) + page,
+		  word);
 	pcp_leave_slow(pcp);
 }
 
@@ -459,8 +461,8 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 			 size_t bytes)
 {
 	uint64_t page = span_page_of(&pool->span, p);
-	uint64_t floor = page_floor_pages(&pool->zone, 0);
 	uint64_t want = bytes_to_pages_up(bytes);
+	uint64_t floor = page_floor_pages(zone_of_page(pool->zones, page), 0);
 	struct pcp *pcp;
 
 	if (bytes > PTRDIFF_MAX || pool_is_nested(pool))

@@ -38,7 +38,7 @@ static const char usage_text[] =
 	"  --stats       print at its exit what the command used\n"
 	"  --NAME VALUE  any setting of pagepool(7): min-free, "
 	"watermark-scale,\n"
-	"                stats, strict, verbose\n";
+	"                numa, fake-nodes, stats, strict, verbose\n";
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static void die(int status, const char *format, ...)

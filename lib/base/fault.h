@@ -23,7 +23,8 @@
 	X(STORAGE, "mmap for thread caches") \
 	X(KEY,     "pthread_key_create and pthread_setspecific") \
 	X(MEMBARRIER, "registering for membarrier(2)") \
-	X(THREAD,  "pthread_create of a background thread")
+	X(THREAD,  "pthread_create of a background thread") \
+	X(BIND,    "mbind of a zone's address range")
 
 enum fault_point {
 #define X(name, what) FAULT_##name,

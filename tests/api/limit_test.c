@@ -102,7 +102,7 @@ static struct fixture *fixture_make(void)
 	read_smaps(before, 0, 0);
 	before->n = 0;
 	read_smaps(before, 0, 0);
-	f->pool = pool_make(LIMIT);
+	f->pool = pool_make_one_zone(LIMIT);
 	read_smaps(after, 0, 0);
 	assert_true(before->n < MAX_VMAS && after->n < MAX_VMAS);
 	find_range(f, before, after);

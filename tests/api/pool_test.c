@@ -101,7 +101,7 @@ static void test_pool_can_be_made_again_and_again(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 50; i++) {
-		pool = pool_make(i % 2 ? "8M" : "256M");
+		pool = pool_make_one_zone(i % 2 ? "8M" : "256M");
 		run = pp_alloc_pages(pool, 1 + i * 10, 0);
 		assert_non_null(run);
 		memset(run, 1, (1 + i * 10) * PAGE);
@@ -288,7 +288,7 @@ static void test_config_errors_have_their_numbers(void **state)
 
 static void test_pool_set_changes_a_living_pool(void **state)
 {
-	struct pp_pool *pool = pool_make("64M");
+	struct pp_pool *pool = pool_make_one_zone("64M");
 	int64_t min = pp_stat_read(pool, PP_STAT_MIN_PAGES);
 	struct pp_stats s;
 

@@ -23,7 +23,7 @@ static struct fixture *fixture_make(const char *limit)
 {
 	struct fixture *f = test_array(1, sizeof(*f));
 
-	f->pool = pool_make(limit);
+	f->pool = pool_make_one_zone(limit);
 	f->base = pp_alloc_aligned(f->pool, 1, 512, 0);
 	assert_non_null(f->base);
 	pp_free_pages(f->pool, f->base);
@@ -162,7 +162,7 @@ static void test_set_limit_lowered_purges_holes(void **state)
 static void test_set_limit_is_busy_by_the_page(void **state)
 {
 	struct fixture *f = fixture_make("64M");
-	struct pp_pool *small = pool_make("32M");
+	struct pp_pool *small = pool_make_one_zone("32M");
 	int64_t fits = pool_stats(small).managed_pages - 1; /* the cache */
 	struct pp_stats before, after;
 

@@ -151,7 +151,7 @@ static void test_stat_used_is_what_was_handed_out(void **state)
 
 static void test_stat_events_are_counted(void **state)
 {
-	struct pp_pool *pool = pool_make("16M");
+	struct pp_pool *pool = pool_make_one_zone("16M");
 	struct pp_stats before = pool_stats(pool), after;
 	void *run;
 

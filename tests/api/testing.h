@@ -161,7 +161,7 @@ static inline void test_clear_environment(void)
 {
 	static const char *const names[] = {
 		"LIMIT", "MIN_FREE", "WATERMARK_SCALE", "STATS", "STRICT",
-		"VERBOSE",
+		"VERBOSE", "NUMA",
 	};
 	char name[64];
 
@@ -180,6 +180,21 @@ static inline struct pp_pool *pool_make(const char *limit)
 	assert_int_equal(pp_config_set(config, "limit", limit), 0);
 	assert_int_equal(pp_pool_create(config, &pool), 0);
 	assert_non_null(pool);
+	pp_config_destroy(config);
+	return pool;
+}
+
+/* For what is only so within one zone, such as a run of nearly all of the
+ * limit: the tests may run with PAGEPOOL_FAKE_NODES set. */
+static inline struct pp_pool *pool_make_one_zone(const char *limit)
+{
+	struct pp_config *config = NULL;
+	struct pp_pool *pool = NULL;
+
+	assert_int_equal(pp_config_create(&config), 0);
+	assert_int_equal(pp_config_set(config, "limit", limit), 0);
+	assert_int_equal(pp_config_set(config, "fake_nodes", "1"), 0);
+	assert_int_equal(pp_pool_create(config, &pool), 0);
 	pp_config_destroy(config);
 	return pool;
 }

@@ -227,6 +227,7 @@ static struct pp_pool *pool_or_null(struct scene *s, const char *limit)
 
 	if (!err) {
 		assert_int_equal(pp_config_set(config, "limit", limit), 0);
+		assert_int_equal(pp_config_set(config, "fake_nodes", "1"), 0);
 		err = pp_pool_create(config, &pool);
 		pp_config_destroy(config);
 	}
@@ -242,17 +243,21 @@ static struct pp_pool *pool_or_null(struct scene *s, const char *limit)
 static void end_pool(struct pp_pool *pool)
 {
 	struct pp_stats st;
+	uint64_t charged = 0;
 
 	assert_int_equal(pp_pool_check(pool), 0);
 	pool_drain(pool);
 	st = pool_stats(pool);
 	assert_int_equal(st.cached_pages, 0);
 	assert_int_equal(st.isolated_pages, 0);
-	assert_int_equal(st.used_pages, pool->zone.charged_pages);
+	for_each_zone(zone, pool->zones) {
+		charged += zone->charged_pages;
+		assert_int_equal(zone->making_pages, 0);
+		assert_int_equal(zone->promised_pages, 0);
+		assert_int_equal(zone->moving_pages, 0);
+	}
+	assert_int_equal(st.used_pages, charged);
 	assert_true(st.nr_threads <= 1);
-	assert_int_equal(pool->zone.making_pages, 0);
-	assert_int_equal(pool->zone.promised_pages, 0);
-	assert_int_equal(pool->zone.moving_pages, 0);
 	assert_int_equal(pp_pool_destroy(pool), 0);
 }
 
@@ -447,8 +452,10 @@ static void run_crowd(struct crowd *c, enum fault_point point, uint32_t nth)
 	assert_threads_ok();
 	assert_int_equal(load_relaxed(&c->a->registry.nr_pcps), 0);
 	assert_int_equal(load_relaxed(&c->b->registry.nr_pcps), 0);
-	assert_int_equal(load_relaxed(&c->a->zone.used_pages), 0);
-	assert_int_equal(load_relaxed(&c->b->zone.used_pages), 0);
+	for_each_zone(zone, c->a->zones)
+		assert_int_equal(load_relaxed(&zone->used_pages), 0);
+	for_each_zone(zone, c->b->zones)
+		assert_int_equal(load_relaxed(&zone->used_pages), 0);
 }
 
 static void test_fault_threads_without_caches_come_and_go(void **state)

@@ -12,12 +12,13 @@ layers="
 2	blockmap span runs vmstat
 3	pageblock
 4	zone zone_place watermark backing
-6	pcp pcp_registry pcp_drain
+5	node mempolicy
+6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
 9	reclaimd
 10	slowpath
-11	slab slab_class
-12	pool pool_set show diagnose check cache api
+11	slab slab_class slab_number slab_books
+12	pool pool_set show diagnose check cache api numa
 "
 
 cd "$PP_SRC/lib" || exit 1

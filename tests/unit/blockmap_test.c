@@ -18,7 +18,7 @@ static struct fixture *fixture_make(void)
 	struct fixture *f = test_array(1, sizeof(*f));
 
 	f->memory = test_array(1, blockmap_bytes(BLOCKS));
-	blockmap_init(&f->bm, BLOCKS, f->memory);
+	blockmap_init(&f->bm, 0, BLOCKS, f->memory);
 	return f;
 }
 

@@ -39,8 +39,8 @@ static void fixture_end(struct fixture *f)
 
 static uint64_t used_pages(struct fixture *f)
 {
-	return load_relaxed(&f->pool.zone.used_pages) -
-	       f->pool.zone.charged_pages;
+	return load_relaxed(&f->pool.zones->used_pages) -
+	       f->pool.zones->charged_pages;
 }
 
 static uint64_t cached_pages(struct fixture *f)
@@ -183,7 +183,7 @@ static void test_pcp_refills_in_batches_and_serves_last_in_first_out(void **s)
 static void test_pcp_hides_an_eighth_at_most(void **state)
 {
 	struct fixture *f = fixture_make("32M");
-	uint64_t managed = load_relaxed(&f->pool.zone.managed_pages);
+	uint64_t managed = load_relaxed(&f->pool.zones->managed_pages);
 	uint64_t most = 0;
 
 	(void)state;
@@ -206,7 +206,7 @@ static void test_pcp_hides_an_eighth_at_most(void **state)
 static void *frugal_thread(void *arg)
 {
 	struct fixture *f = arg;
-	struct zone *z = &f->pool.zone;
+	struct zone *z = f->pool.zones;
 	uint64_t gap = load_relaxed(&z->low_pages) -
 		       load_relaxed(&z->min_pages);
 	struct pcp *mine;
@@ -228,7 +228,7 @@ static void *frugal_thread(void *arg)
 static void test_pcp_hides_less_when_memory_is_short(void **state)
 {
 	struct fixture *f = fixture_make("32M");
-	struct zone *z = &f->pool.zone;
+	struct zone *z = f->pool.zones;
 	pthread_t thread;
 
 	(void)state;
@@ -304,7 +304,7 @@ static void test_pcp_long_runs_are_shared_only_if_aligned(void **s)
 static void test_pcp_too_long_for_the_share_goes_straight_back(void **state)
 {
 	struct fixture *f = fixture_make("32M");
-	uint64_t managed = load_relaxed(&f->pool.zone.managed_pages);
+	uint64_t managed = load_relaxed(&f->pool.zones->managed_pages);
 
 	(void)state;
 	take(f, 0, managed / 8 + 1, 0);
@@ -350,7 +350,7 @@ static void test_pcp_exit_of_a_thread_returns_everything(void **state)
 		assert_null(f->pool.registry.head);
 		assert_int_equal(cached_pages(f), 0);
 		assert_int_equal(used_pages(f), 0);
-		assert_int_equal(f->pool.zone.charged_pages, 0);
+		assert_int_equal(f->pool.zones->charged_pages, 0);
 	}
 	assert_threads_ok();
 	assert_true(vmstat_read(&f->pool.vmstat, EVENT_FLUSH_PAGES) > 0);
@@ -411,7 +411,7 @@ static void *sharing_thread(void *arg)
 static void test_pcp_threads_share_the_eighth(void **state)
 {
 	struct sharing s = { .f = fixture_make("64M") };
-	uint64_t managed = load_relaxed(&s.f->pool.zone.managed_pages);
+	uint64_t managed = load_relaxed(&s.f->pool.zones->managed_pages);
 	pthread_t thread[16];
 
 	(void)state;

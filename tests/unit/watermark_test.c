@@ -24,8 +24,8 @@ static struct fixture *fixture_make(uint64_t managed_pages)
 	assert_int_equal(posix_memalign((void **)&f, 64, sizeof(*f)), 0);
 	memset(f, 0, sizeof(*f));
 	assert_int_equal(span_init(&f->span, LIMIT_BYTES), 0);
-	assert_int_equal(span_commit_blocks(&f->span, 64), 0);
 	zone_init(&f->zone, &f->span, managed_pages);
+	assert_int_equal(span_commit_blocks(&f->span, &f->zone.range, 64), 0);
 	f->zone.tables_blocks = f->span.nr_blocks;
 	return f;
 }
@@ -260,7 +260,7 @@ static void test_watermarks_are_compared_strictly(void **state)
 /* What depends on the marks follows when they change: thresholds and mark. */
 static void test_watermarks_change_the_drift_mark(void **state)
 {
-	struct pp_pool *pool = pool_make("16M");
+	struct pp_pool *pool = pool_make_one_zone("16M");
 	struct vmstat *vs = &pool->vmstat;
 
 	(void)state;
@@ -270,9 +270,9 @@ static void test_watermarks_change_the_drift_mark(void **state)
 	/* A gap of one page, which one thread's 2 are more than. */
 	assert_int_equal(pp_pool_set(pool, "watermark_scale", "1"), 0);
 	assert_int_equal(pp_pool_set(pool, "min_free", "4K"), 0);
-	assert_int_equal(load_relaxed(&pool->zone.min_pages), 1);
+	assert_int_equal(load_relaxed(&pool->zones->min_pages), 1);
 	assert_int_equal(load_relaxed(&vs->drift_mark_pages),
-			 load_relaxed(&pool->zone.high_pages) + 2);
+			 load_relaxed(&pool->zones->high_pages) + 2);
 	pcp_set_pressure(&pool->registry, true);
 	assert_int_equal(load_relaxed(&vs->threshold), 1);
 	assert_int_equal(pp_pool_set(pool, "min_free", "0"), 0);

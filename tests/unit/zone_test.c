@@ -380,7 +380,7 @@ static void fill_with_holes(struct fixture *f)
 	enum failure why;
 
 	/* Nothing below has to ask for more. */
-	assert_int_equal(span_commit_blocks(&f->span, 16), 0);
+	assert_int_equal(span_commit_blocks(&f->span, &f->zone.range, 16), 0);
 	for (unsigned i = 0; i < MANAGED; i++)
 		assert_int_equal(backing_claim(&f->zone, &req, 1, &run, &why),
 				 1);

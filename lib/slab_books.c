@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* slab_books.c - sums over slabs, and whether they are right (layer 11); see
+ * slab.h. */
+#include "slab.h"
+
+int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages)
+{
+	int64_t n = 0;
+
+	*slab_pages = 0;
+	for (unsigned i = 0; i < slab_nr_bins(heap); i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_acquire(&bin->lock);
+		n += bin->nr_out;
+		for (unsigned k = 0; k < bin->nr_chains; k++)
+			n -= bin->chain[k].count;
+		*slab_pages += bin->nr_pages;
+		lock_release(&bin->lock);
+	}
+	lock_acquire(&pcp_registry_lock);
+	for (struct pcp *pcp = heap->reg->head; pcp; pcp = pcp->next)
+		for (unsigned i = 0; i < SLAB_NR_CLASSES; i++)
+			n -= magazine_count(&pcp->small[i]) +
+			     (pcp->front[i] != NULL);
+	lock_release(&pcp_registry_lock);
+	return n;
+}
+
+uint64_t slab_depot_bytes(struct slab_heap *heap)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < slab_nr_bins(heap); i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_acquire(&bin->lock);
+		bytes += bin->depot_bytes;
+		lock_release(&bin->lock);
+	}
+	return bytes;
+}
+
+uint64_t slab_free_bytes(struct slab_heap *heap)
+{
+	uint64_t bytes = 0, all, out;
+
+	for (unsigned i = 0; i < slab_nr_bins(heap); i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_acquire(&bin->lock);
+		all = pages_to_bytes(bin->nr_pages) + bin->depot_bytes;
+		out = (uint64_t)bin->nr_out *
+		      slab_class[i % SLAB_NR_CLASSES].bytes;
+		bytes += all > out ? all - out : 0;
+		lock_release(&bin->lock);
+	}
+	return bytes;
+}
+
+/* Checks */
+
+static int verify_slab(struct slab_heap *heap, unsigned class,
+		       uint32_t number)
+{
+	struct slab *slab = slab_at(heap->span, number);
+	uint32_t n = 0, word = slab_word(class, number);
+
+	for (void *o = slab->free; o && n <= slab->nr_free; o = *(void **)o)
+		n++;
+	if (n != slab->nr_free)
+		return 1;
+	if (slab->nr_free > load_relaxed(&slab->nr_carved) ||
+	    load_relaxed(&slab->nr_carved) > slab->nr_objects)
+		return 2;
+	if (!load_relaxed(&slab->nr_carved))
+		return 4;
+	for (unsigned i = 0; i < slab->nr_pages; i++)
+		if (load_relaxed(&heap->span->map[slab->page + i]) != word)
+			return 5;
+	return 0;
+}
+
+static int verify_bin(struct slab_heap *heap, struct slab_bin *bin,
+		      unsigned class)
+{
+	uint32_t nr = bin->partial, n = 0;
+
+	for (; nr != SLAB_NONE && n <= bin->nr_slabs; n++) {
+		struct slab *slab = slab_at(heap->span, nr);
+		int err = verify_slab(heap, class, nr);
+
+		if (err)
+			return err;
+		if (!slab_has_to_give(slab))
+			return 3;
+		nr = slab->next;
+	}
+	return n > bin->nr_slabs ? 3 : 0;
+}
+
+int slab_verify(struct slab_heap *heap)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < slab_nr_bins(heap) && !err; i++) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_acquire(&bin->lock);
+		err = verify_bin(heap, bin, i % SLAB_NR_CLASSES);
+		lock_release(&bin->lock);
+	}
+	return err;
+}
