@@ -222,14 +222,15 @@ void zones_set_watermarks(struct zone *zones, uint64_t min_free_bytes,
 	}
 }
 
-struct zone *zones_charge_page(struct zone *zones, unsigned first)
+struct zone *zones_charge(struct zone *zones, unsigned first,
+			  uint64_t nr_pages)
 {
 	unsigned nr = zones_nr(zones);
 
 	for (unsigned i = 0; i < nr; i++) {
 		struct zone *zone = &zones[(first + i) % nr];
 
-		if (backing_charge(zone, 1, 0))
+		if (backing_charge(zone, nr_pages, 0))
 			return zone;
 	}
 	return NULL;
@@ -237,7 +238,7 @@ struct zone *zones_charge_page(struct zone *zones, unsigned first)
 
 bool zones_charge_table(struct zone *zones, unsigned first)
 {
-	struct zone *zone = zones_charge_page(zones, first);
+	struct zone *zone = zones_charge(zones, first, 1);
 
 	if (!zone)
 		return false;

@@ -91,11 +91,12 @@ void zones_set_watermarks(struct zone *zones, uint64_t min_free_bytes,
 			  unsigned scale);
 
 /*
- * Counts a page outside the blocks, from the zone @first or else from any
+ * Counts pages outside the blocks, from the zone @first or else from any
  * other.  Return: the zone that pays, or NULL at the limit.  Also for one
  * zone.
  */
-struct zone *zones_charge_page(struct zone *zones, unsigned first);
+struct zone *zones_charge(struct zone *zones, unsigned first,
+			  uint64_t nr_pages);
 
 /* The same for a page of tables, which the limit may pay for later. */
 bool zones_charge_table(struct zone *zones, unsigned first);

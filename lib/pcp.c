@@ -7,8 +7,8 @@
 #include "base/waitq.h"
 #include "trace.h"
 
-/* Runs that one refill asks for: up to 32 pages of them, 16 at the most. */
-#define REFILL_PAGES		32u
+/* Runs that one refill asks for: up to 128 pages of them, 16 at the most. */
+#define REFILL_PAGES		128u
 #define REFILL_MAX_RUNS		16u
 /* A cache may hide 1/8 of the zone, shared by all threads. */
 #define SHARE_OF_ZONE		8

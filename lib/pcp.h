@@ -52,12 +52,13 @@
 
 #define PCP_NR_SMALL		64	/* size classes of slab.h */
 #define PCP_NR_BINS		64	/* RUN_NR_BINS, and some empty ones */
-#define PCP_BIN_PAGES		64u	/* what one bin of runs may hold */
-#define PCP_BIN_MAX_RUNS	64u
-#define PCP_RUN_SLOTS		284
+#define PCP_BIN_PAGES		512u	/* what one bin of runs may hold */
+#define PCP_BIN_MAX_RUNS	48u
+#define PCP_RUN_SLOTS		1014
 #define PCP_NR_LONG		2
 #define PCP_MAX_LONG_PAGES	(64u << 8)	/* 64 MiB */
-#define PCP_BYTES		4096
+#define PCP_PAGES		2
+#define PCP_BYTES		(PCP_PAGES * PP_PAGE_BYTES)
 
 /* How many objects a magazine may have, and how many more fit just now; -1
  * while it is over its max. */
@@ -148,7 +149,7 @@ struct pcp {
 	bool			orphan;	/* its thread is gone by fork */
 };
 
-static_assert(sizeof(struct pcp) <= PCP_BYTES, "a cache is one page");
+static_assert(sizeof(struct pcp) <= PCP_BYTES, "a cache is two pages");
 static_assert(offsetof(struct pcp, busy) == 0 &&
 	      offsetof(struct pcp, span_bytes) == 24, "see above");
 

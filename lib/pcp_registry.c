@@ -2,11 +2,11 @@
 /*
  * pcp_registry.c - how threads' caches come and go (layer 6).
  *
- * A cache is a page of storage that belongs to no pool, since it may outlive
+ * A cache is two pages of storage that belongs to no pool, since it may outlive
  * one: a thread finds out that a pool is gone when it next looks.  The pool
  * pays for it as long as it is attached.
  *
- *	chunk of storage: 64 pages
+ *	chunk of storage: 64 caches' worth
  *	+--------+-------+-------+-----+-------+
  *	| header | pcp 1 | pcp 2 | ... | pcp 63|
  *	+--------+-------+-------+-----+-------+
@@ -62,7 +62,7 @@ static struct pcp *storage_take(void)
 		return NULL;
 	page = (unsigned)__builtin_ctzll(c->free);
 	c->free &= ~(1ull << page);
-	return (struct pcp *)(void *)((char *)c + page * PP_PAGE_BYTES);
+	return (struct pcp *)(void *)((char *)c + page * PCP_BYTES);
 }
 
 static struct pcp *storage_alloc(void)
@@ -74,7 +74,7 @@ static struct pcp *storage_alloc(void)
 	lock_acquire(&pcp_registry_lock);
 	pcp = storage_take();
 	lock_release(&pcp_registry_lock);
-	if (pcp || os_map_storage(CHUNK_PCPS * PP_PAGE_BYTES, &fresh))
+	if (pcp || os_map_storage(CHUNK_PCPS * PCP_BYTES, &fresh))
 		return pcp;
 	c = fresh;
 	lock_acquire(&pcp_registry_lock);
@@ -90,7 +90,7 @@ static struct storage_chunk *chunk_of(struct pcp *pcp)
 {
 	struct storage_chunk *c = storage;
 
-	while ((uintptr_t)pcp - (uintptr_t)c >= CHUNK_PCPS * PP_PAGE_BYTES)
+	while ((uintptr_t)pcp - (uintptr_t)c >= CHUNK_PCPS * PCP_BYTES)
 		c = c->next;
 	return c;
 }
@@ -101,11 +101,11 @@ static void storage_free(struct pcp *pcp)
 {
 	struct storage_chunk *c;
 
-	if (os_purge(pcp, PP_PAGE_BYTES))
+	if (os_purge(pcp, PCP_BYTES))
 		*pcp = (struct pcp){ .busy = PCP_FREE };
 	lock_acquire(&pcp_registry_lock);
 	c = chunk_of(pcp);
-	c->free |= 1ull << (((uintptr_t)pcp - (uintptr_t)c) >> PP_PAGE_SHIFT);
+	c->free |= 1ull << (((uintptr_t)pcp - (uintptr_t)c) / PCP_BYTES);
 	lock_release(&pcp_registry_lock);
 }
 
@@ -132,7 +132,7 @@ static struct pcp *pcp_create(struct pcp_registry *reg)
 	pcp->registry = reg;
 	pcp->slabs = reg->zones->span->slabs;
 	pcp_move_in(pcp);
-	pcp->payer = zones_charge_page(reg->zones, pcp_home(pcp)->index);
+	pcp->payer = zones_charge(reg->zones, pcp_home(pcp)->index, PCP_PAGES);
 	if (!pcp->payer) {
 		pcp_move_out(pcp);
 		storage_free(pcp);
@@ -202,11 +202,12 @@ static void pcp_destroy(struct pcp *pcp)
 			pcp_free_deferred(pcp);
 		}
 		pcp_flush(pcp);
-		lock_acquire(&pcp->payer->lock);
-		zone_uncharge(pcp->payer, 1);
-		zone_unlock(pcp->payer);
-		/* The pool may go away once we are off its list. */
+		/* In one hold, lest a fork comes in between, whose child would
+		 * uncharge it again.  Then the pool may go away. */
 		lock_acquire(&pcp_registry_lock);
+		lock_acquire(&pcp->payer->lock);
+		zone_uncharge(pcp->payer, PCP_PAGES);
+		zone_unlock(pcp->payer);
 		registry_del(reg, pcp);
 		lock_release(&pcp_registry_lock);
 	}

@@ -13,7 +13,7 @@ static void test_pool_is_made_and_ended(void **state)
 	assert_int_equal(s.limit_pages, 4096);
 	assert_int_equal(s.limit_pages, s.managed_pages + s.metadata_pages);
 	/* Nothing is used, but for the caches of threads that have one. */
-	assert_int_equal(s.used_pages, s.nr_threads);
+	assert_int_equal(s.used_pages, s.nr_threads * CACHE_PAGES);
 	assert_int_equal(s.free_pages, s.managed_pages - s.used_pages);
 	assert_true(s.metadata_pages > 0 && s.metadata_pages < 64);
 	pool_end(pool);

@@ -274,7 +274,7 @@ static void test_stat_under_load_is_within_its_bound(void **state)
 		pthread_join(thread[i], NULL);
 	s = pool_stats(load.pool);
 	assert_int_equal(s.nr_threads, 1);
-	assert_int_equal(s.used_pages, s.nr_threads);
+	assert_int_equal(s.used_pages, s.nr_threads * CACHE_PAGES);
 	assert_true(s.refill_pages > 0);
 	pthread_barrier_destroy(&load.barrier);
 	pool_end(load.pool);
@@ -409,7 +409,8 @@ static void step_check(struct step_load *load)
 	}
 	for (size_t i = 0; i < STEP_THREADS; i++)
 		out += load->out_pages[i];
-	assert_int_equal(s.used_pages, out + s.slab_pages + s.nr_threads);
+	assert_int_equal(s.used_pages,
+			 out + s.slab_pages + s.nr_threads * CACHE_PAGES);
 }
 
 static void test_stat_in_step_is_within_its_bound(void **state)

@@ -34,6 +34,8 @@
 #include <pagepool/stat.h>
 
 #define PAGE		((size_t)PP_PAGE_SIZE)
+/* What the cache of a thread takes, which counts as used. */
+#define CACHE_PAGES	2
 #define COUNT_OF(a)	(sizeof(a) / sizeof((a)[0]))
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
