@@ -69,6 +69,7 @@ all()
 	run create
 	run refill --ours "$ours"
 	run metadata --ours "$ours"
+	run scale --ours "$ours"
 }
 
 all | tee "$out"
