@@ -36,6 +36,9 @@ static void *from_zone(struct zone *zone, const struct page_request *req,
 
 	if (!backing_claim(zone, &zreq, 1, &run, &result->why))
 		return NULL;
+	if (unlikely(zone_free_pages(zone) < load_relaxed(&zone->min_pages)))
+		TRACE(reserve_dip, zone->index, zone_free_pages(zone),
+		      req->flags);
 	result->zeroed = run.fresh_pages == run.nr_pages;
 	return span_page_address(zone->span, run.page);
 }

@@ -7,6 +7,7 @@
  * zone, the gaps are a quarter of it or a share of the zone, whichever is
  * more.
  */
+#include "trace.h"
 #include "zone.h"
 
 #define MARK_MIN_KB		128
@@ -43,4 +44,6 @@ void zone_set_watermarks(struct zone *zone, uint64_t min_free_bytes,
 	store_relaxed(&zone->min_pages, min);
 	store_relaxed(&zone->low_pages, min_u64(min + gap, managed));
 	store_relaxed(&zone->high_pages, min_u64(min + 2 * gap, managed));
+	TRACE(mm_setup_per_zone_wmarks, zone->index, min,
+	      load_relaxed(&zone->low_pages), load_relaxed(&zone->high_pages));
 }
