@@ -108,6 +108,14 @@ static bool commit_more(struct zone *zone, uint32_t wanted_blocks,
 				  wanted_blocks) == 0;
 }
 
+void backing_open(struct zone *zone)
+{
+	uint64_t charged_pages = 0;
+	enum failure why;
+
+	commit_more(zone, zone->range.first + 1, &charged_pages, &why);
+}
+
 static enum failure failure_of(const struct zone *zone, int refusal,
 			       const struct zone_request *req)
 {

@@ -30,6 +30,10 @@ unsigned backing_claim(struct zone *zone, const struct zone_request *req,
 		       unsigned nr_runs, struct zone_run *runs,
 		       enum failure *why);
 
+/* Commits the first blocks of the zone, so that it can be used however few
+ * mappings are left later.  A refusal is none here. */
+void backing_open(struct zone *zone);
+
 /* Makes room for a run that was claimed, extended or charged: returns false,
  * and takes the claim back, if the kernel did not take memory. */
 bool backing_finish(struct zone *zone, struct zone_run *run);

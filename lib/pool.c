@@ -144,6 +144,10 @@ static void init_zones(struct pp_pool *pool, const struct pp_config *config,
 	for_each_zone(zone, pool->zones)
 		zone->tables_blocks = zone->range.first +
 				      tables->nr_blocks[zone->index];
+	/* Each further zone takes mappings of its own. */
+	if (pool->nodes)
+		for_each_zone(zone, pool->zones)
+			backing_open(zone);
 	zones_set_watermarks(pool->zones, config->min_free_bytes,
 			     (unsigned)config->watermark_scale);
 }

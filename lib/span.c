@@ -255,7 +255,7 @@ int span_init_zones(struct span *span, uint64_t limit_bytes,
 	span->slabs = span->base + l.slabs;
 	span->max_slabs = l.max_slabs;
 	span->blockmaps = span->base + l.blockmaps;
-	span->granule_blocks = granule_for(limit_bytes);
+	span->granule_blocks = granule_for(limit_bytes / l.nr_zones);
 	lock_init(&span->lock, LOCK_RANK_GROW);
 	store_relaxed(&span->committed_slabs, 0);
 	/* Where mappings are used up, the first small object still fits. */

@@ -32,7 +32,8 @@
 #define SPAN_LIMIT_FACTOR	16
 #define SPAN_MIN_BYTES		(64ull << 30)
 #define SPAN_MAX_BYTES		(16ull << 40)
-/* What is committed at a time: a sixteenth of the limit, 2 to 32 MiB. */
+/* What is committed at a time: a sixteenth of the limit, or of a zone's part of
+ * it, 2 to 32 MiB. */
 #define SPAN_MAX_GRANULE_BLOCKS	16u
 #define SPAN_BLOCK_SHIFT	21
 #define SPAN_BLOCK_PAGES	512u
