@@ -7,18 +7,16 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "auto_limit.h"
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "base/strbuf.h"
-#include "os/os.h"
 
 #define ENV_PREFIX		"PAGEPOOL_"
 #define ENV_PREFIX_LEN		(sizeof(ENV_PREFIX) - 1)
 #define NAME_MAX_LEN		32
 #define LINE_BYTES		512
 #define STDERR			2
-/* "auto" leaves an eighth of the machine to what is not heap. */
-#define AUTO_HEADROOM		8
 
 enum setting_kind {
 	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_BOOL, KIND_STATS, KIND_NUMA
@@ -101,12 +99,13 @@ static int suffix_shift(char c)
 
 static int parse_percent(uint64_t percent, uint64_t *out)
 {
-	uint64_t machine = os_machine_bytes();
+	uint64_t memory;
 
 	if (percent < 1 || percent > 100)
 		return -ERANGE;
-	*out = machine / 100 * percent;
-	return machine ? 0 : -EINVAL;
+	memory = auto_limit_memory_bytes();
+	*out = memory / 100 * percent;
+	return memory ? 0 : -EINVAL;
 }
 
 static int parse_size(const char *s, bool percent_ok, uint64_t *out)
@@ -386,14 +385,19 @@ void config_report_numa(void)
 		report_bad(ENV_PREFIX "NUMA", find_setting("numa"));
 }
 
+static uint64_t clamp_limit(uint64_t bytes)
+{
+	return min_u64(max_u64(bytes, CONFIG_MIN_LIMIT_BYTES),
+		       CONFIG_MAX_LIMIT_BYTES);
+}
+
+uint64_t config_auto_limit_bytes(void)
+{
+	return clamp_limit(auto_limit_bytes(NULL, NULL));
+}
+
 uint64_t config_limit_bytes(const struct pp_config *config)
 {
-	uint64_t bytes = config->limit_bytes;
-
-	if (!bytes) {
-		bytes = os_machine_bytes();
-		bytes -= bytes / AUTO_HEADROOM;
-		bytes = max_u64(bytes, CONFIG_MIN_LIMIT_BYTES);
-	}
-	return min_u64(bytes, CONFIG_MAX_LIMIT_BYTES);
+	return config->limit_bytes ? clamp_limit(config->limit_bytes) :
+				     config_auto_limit_bytes();
 }

@@ -73,4 +73,12 @@ void config_report_numa(void);
 /* The limit in bytes, with "auto" worked out. */
 uint64_t config_limit_bytes(const struct pp_config *config);
 
+/*
+ * What "auto" is at this moment: control groups may be given other limits, and
+ * processes put into other groups.  Some dozen microseconds; opens files, so a
+ * thread other than the program's own needs descriptors of its own first: a
+ * program may count on the number that its next one gets.
+ */
+uint64_t config_auto_limit_bytes(void);
+
 #endif

@@ -7,6 +7,7 @@
 #include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -194,4 +195,14 @@ uint64_t os_machine_bytes(void)
 	if (sys_call3(SYS_sysinfo, (long)(uintptr_t)&info, 0, 0) < 0)
 		return 0;
 	return (uint64_t)info.totalram * info.mem_unit;
+}
+
+uint64_t os_rlimit_bytes(int resource)
+{
+	struct rlimit64 now;
+
+	if (sys_call6(SYS_prlimit64, 0, resource, 0, (long)(uintptr_t)&now, 0,
+		      0) < 0 || now.rlim_cur == RLIM64_INFINITY)
+		return UINT64_MAX;
+	return now.rlim_cur;
 }

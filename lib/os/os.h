@@ -61,5 +61,6 @@ unsigned os_nr_threads(void);
 void os_yield(void);
 uint64_t os_now_ns(void);
 uint64_t os_machine_bytes(void);	/* physical memory; 0: not known */
+uint64_t os_rlimit_bytes(int resource);	/* the soft one; UINT64_MAX: none */
 
 #endif

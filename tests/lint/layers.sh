@@ -8,7 +8,7 @@
 
 layers="
 0	base/ os/syscall
-1	os/ config trace
+1	os/ auto_limit config trace
 2	blockmap span runs vmstat
 3	pageblock
 4	zone zone_place watermark backing

@@ -8,6 +8,7 @@
 
 #include <sys/wait.h>
 
+#include "auto_limit.h"
 #include "config.h"
 #include "os/os.h"
 
@@ -67,9 +68,10 @@ static void test_config_sizes_take_suffixes(void **state)
 	reached_end();
 }
 
-static void test_config_limit_takes_percent_of_the_machine(void **state)
+/* Of the machine or of the container, whichever is smaller. */
+static void test_config_limit_takes_percent_of_the_memory(void **state)
 {
-	uint64_t machine = os_machine_bytes();
+	uint64_t machine = auto_limit_memory_bytes();
 
 	(void)state;
 	assert_true(machine > 0);
@@ -371,7 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_config_defaults),
 		TEST(test_config_sizes_take_suffixes),
-		TEST(test_config_limit_takes_percent_of_the_machine),
+		TEST(test_config_limit_takes_percent_of_the_memory),
 		TEST(test_config_bad_sizes_are_invalid),
 		TEST(test_config_sizes_out_of_range),
 		TEST(test_config_numbers_and_switches),
