@@ -104,7 +104,7 @@ static int parse_percent(uint64_t percent, uint64_t *out)
 	if (percent < 1 || percent > 100)
 		return -ERANGE;
 	memory = auto_limit_memory_bytes();
-	*out = memory / 100 * percent;
+	*out = memory / 100 * percent + memory % 100 * percent / 100;
 	return memory ? 0 : -EINVAL;
 }
 
