@@ -3,6 +3,7 @@
  * pagepool.c - the command.
  *
  *	pagepool run [--limit SIZE] [--stats] [--NAME VALUE] -- COMMAND [ARG...]
+ *	pagepool doctor [--json] [-- COMMAND [ARG...]]
  *
  * `run` checks the settings, puts them into the environment with the preload
  * library, and becomes the command: the same process, so that signals, job
@@ -17,28 +18,24 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-#define PRELOAD_NAME	"libpagepool-preload.so"
-#define PATH_BYTES	4096
+#include "tool.h"
 
-enum {
-	EXIT_USAGE = 64,	/* sysexits.h EX_USAGE */
-	EXIT_NO_LIBRARY = 69,	/* EX_UNAVAILABLE */
-	EXIT_NOT_EXECUTABLE = 126,	/* as the shell and env(1) have it */
-	EXIT_NOT_FOUND = 127,
-};
+#define PRELOAD_NAME	"libpagepool-preload.so"
 
 static const char usage_text[] =
 	"usage: pagepool run [--limit SIZE] [--stats] [--NAME VALUE] "
 	"-- COMMAND [ARG...]\n"
+	"       pagepool doctor [--json] [-- COMMAND]\n"
 	"       pagepool --version | --help\n"
 	"\n"
 	"Runs COMMAND with a heap that never exceeds SIZE bytes (suffixes K, M,"
-	" G, T,\nor % of the machine's memory): at the limit malloc returns "
+	" G, T,\nor % of the memory; or auto): at the limit malloc returns "
 	"NULL.\n"
 	"  --stats       print at its exit what the command used\n"
 	"  --NAME VALUE  any setting of pagepool(7): min-free, "
 	"watermark-scale,\n"
-	"                numa, fake-nodes, stats, strict, verbose\n";
+	"                numa, fake-nodes, stats, strict, verbose\n"
+	"doctor says what auto comes to here, and what the system lacks.\n";
 
 __attribute__((noreturn, format(printf, 2, 3)))
 static void die(int status, const char *format, ...)
@@ -129,8 +126,7 @@ static void own_path(char *self, size_t size)
 	self[len] = '\0';
 }
 
-/* Beside the command as built, or where it is installed. */
-static void find_library(char *path, size_t size)
+bool find_library(char *path, size_t size)
 {
 	static const char *const beside[] = {
 		"/../.libs/" PRELOAD_NAME, "/../lib/" PRELOAD_NAME,
@@ -144,12 +140,11 @@ static void find_library(char *path, size_t size)
 		for (size_t i = 0; i < 2; i++) {
 			snprintf(path, size, "%s%s", self, beside[i]);
 			if (access(path, R_OK) == 0)
-				return;
+				return true;
 		}
 	}
 	snprintf(path, size, "%s/%s", PP_LIBDIR, PRELOAD_NAME);
-	if (access(path, R_OK))
-		die(EXIT_NO_LIBRARY, "%s: %s", path, strerror(errno));
+	return access(path, R_OK) == 0;
 }
 
 static void put_preload(void)
@@ -158,7 +153,8 @@ static void put_preload(void)
 	char path[PATH_BYTES], *both;
 	size_t size;
 
-	find_library(path, sizeof(path));
+	if (!find_library(path, sizeof(path)))
+		die(EXIT_NO_LIBRARY, "%s: %s", path, strerror(errno));
 	if (strpbrk(path, " :"))
 		die(EXIT_NO_LIBRARY,
 		    "%s: LD_PRELOAD takes no path with a space or a colon",
@@ -202,6 +198,8 @@ int main(int argc, char **argv)
 {
 	if (argc >= 2 && strcmp(argv[1], "run") == 0)
 		return run(argv + 2);
+	if (argc >= 2 && strcmp(argv[1], "doctor") == 0)
+		return doctor(argv + 2);
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		puts("pagepool " PACKAGE_VERSION);
 		return 0;
