@@ -139,9 +139,12 @@ static void end_if_last(void)
 {
 	pthread_t last;
 
-	if (os_nr_threads() == 1 + load_relaxed(&nr_running) &&
-	    pthread_create(&last, NULL, end_program, NULL) == 0)
+	if (os_nr_threads() != 1 + load_relaxed(&nr_running))
+		return;
+	if (pthread_create(&last, NULL, end_program, NULL) == 0)
 		pthread_join(last, NULL);
+	else
+		end_program(NULL);	/* a small stack is better than none */
 }
 
 static void on_main_exit(void)
