@@ -3,11 +3,7 @@
  * Row 19, a launcher: row19_seccomp ERROR CALL... -- COMMAND...
  * The named system calls fail with ERROR in the command.
  */
-#include "check.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
+#include "filter.h"
 
 struct number {
 	const char *name;
@@ -26,41 +22,29 @@ static const struct number numbers[] = {
 	{ "sysinfo", SYS_sysinfo }, { "getcpu", SYS_getcpu },
 };
 
-static unsigned number_of(const char *name)
+static int number_of(const char *name)
 {
 	size_t i;
 
 	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (!strcmp(numbers[i].name, name))
-			return (unsigned)numbers[i].value;
+			return numbers[i].value;
 	check_say("row19_seccomp: %s is not known\n", name);
 	_exit(2);
 }
 
 int main(int argc, char **argv)
 {
-	struct sock_filter filter[64];
-	struct sock_fprog program = { .filter = filter };
-	unsigned short nr = 0;
-	unsigned error;
-	int i;
+	int calls[FILTER_MAX_CALLS], error, i;
+	size_t nr = 0;
 
 	if (argc < 4)
 		return 2;
 	error = number_of(argv[1]);
-	filter[nr++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-			offsetof(struct seccomp_data, nr));
-	for (i = 2; i < argc && strcmp(argv[i], "--") && i < 30; i++) {
-		filter[nr++] = (struct sock_filter)BPF_JUMP(
-			BPF_JMP | BPF_JEQ | BPF_K, number_of(argv[i]), 0, 1);
-		filter[nr++] = (struct sock_filter)BPF_STMT(
-			BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error);
-	}
-	filter[nr++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
-						    SECCOMP_RET_ALLOW);
-	program.len = nr;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	for (i = 2; i < argc && strcmp(argv[i], "--") &&
+	     nr < FILTER_MAX_CALLS; i++)
+		calls[nr++] = number_of(argv[i]);
+	if (!filter_calls(calls, nr, error))
 		check_skip("seccomp filters are not allowed here");
 	if (i + 1 >= argc)
 		return 2;
