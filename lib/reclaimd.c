@@ -206,6 +206,9 @@ static unsigned tick(struct reclaimd *r)
 	lock_acquire(&r->reg->drain_lock);
 	nr = pcp_drain_idle(r->reg);
 	lock_release(&r->reg->drain_lock);
+	/* Nobody is there whom the depots would serve. */
+	if (!nr)
+		r->reg->drain_small(r->reg, NULL);
 	return nr;
 }
 

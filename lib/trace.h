@@ -9,8 +9,9 @@
  * is one (include/trace/events/kmem.h, vmscan.h); doc/tracing.md lists them
  * with their arguments, and tests/lint/probes.sh compares.
  *
- * They stand outside of locks (the one for watermarks aside), and none is on the path of a cached pair: who
- * wants to see each malloc puts a probe on the function.
+ * They stand outside of locks, but for the one for watermarks, and none is on
+ * the path of a cached pair: who wants to see each malloc puts a probe on the
+ * function.
  */
 #ifndef PP_TRACE_H
 #define PP_TRACE_H

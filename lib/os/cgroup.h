@@ -40,7 +40,7 @@ struct cgroup_limit {
 	bool		is_own;		/* of the process's own group */
 	uint64_t	bytes;		/* or CGROUP_UNLIMITED */
 	const char	*file;		/* "memory.max" */
-	const char	*path;		/* with the file; gone after the visit */
+	const char	*path;	/* with the file; gone after the visit */
 };
 
 typedef void cgroup_visit_fn(void *arg, const struct cgroup_limit *limit);

@@ -75,7 +75,7 @@ struct hidden {
 	bool			sampling, sampler_idle, sampler_ends;
 	struct pp_stats		base;		/* before the meal */
 	int64_t			in_use_pages;	/* at least, without the meal */
-	int64_t			room;		/* objects that slabs in use take */
+	int64_t			room;	/* objects that slabs in use take */
 	int64_t			nr_threads_least;
 	bool			eats_objects;
 	uint64_t		nr_samples;

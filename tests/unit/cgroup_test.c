@@ -334,7 +334,8 @@ static void test_cgroup_v1_stray(void **state)
 {
 	(void)state;
 	begin();
-	mounts("31 21 0:27 /kubepods/pod1 " V1 " ro - cgroup cgroup rw,memory\n");
+	mounts("31 21 0:27 /kubepods/pod1 " V1
+	       " ro - cgroup cgroup rw,memory\n");
 	groups("4:memory:/system.slice/containerd.service\n");
 	file(V1 "/memory.limit_in_bytes", "64000000\n");
 	expect("own " V1 "/memory.limit_in_bytes memory.limit_in_bytes "
@@ -350,7 +351,8 @@ static void test_cgroup_odd_names(void **state)
 	mounts("30 21 0:26 / /my\\040groups\\134x rw master:1 propagate_from:2 "
 	       "unbindable - cgroup2 a\\040b rw\n");
 	groups("0::/system.slice:docker:ab/a b\n");
-	file("/my groups\\x/system.slice:docker:ab/a b/memory.max", "1234567\n");
+	file("/my groups\\x/system.slice:docker:ab/a b/memory.max",
+	     "1234567\n");
 	expect("own /my groups\\x/system.slice:docker:ab/a b/memory.max "
 	       "memory.max 1234567\n", 1234567);
 	end();
