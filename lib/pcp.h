@@ -132,6 +132,7 @@ struct pcp {
 	struct pcp		*next_pool;	/* same thread, other pool */
 	_Atomic bool		inside;	/* working without its caches */
 	_Atomic bool		alive;	/* used since reclaimd last looked */
+	_Atomic bool		give_up;	/* wanted, if busy is a lock */
 
 	/* owner only; others read home and is_shared.  These two change while
 	 * the cache is empty, see pcp_home.c */

@@ -51,12 +51,23 @@ static bool owner_wins(struct pcp *pcp)
 	return true;
 }
 
+/* Busy is a lock. */
+static bool enter_locked(struct pcp *pcp)
+{
+	store_relaxed(&pcp->alive, true);
+	if (!busy_cas(pcp, PCP_FREE, PCP_OWNER))
+		return false;
+	if (unlikely(load_relaxed(&pcp->give_up))) {
+		pcp_flush(pcp);
+		store_relaxed(&pcp->give_up, false);
+	}
+	return true;
+}
+
 bool pcp_enter_slow(struct pcp *pcp)
 {
-	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
-		store_relaxed(&pcp->alive, true);
-		return busy_cas(pcp, PCP_FREE, PCP_OWNER);
-	}
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		return enter_locked(pcp);
 	if (pcp_enter(pcp))
 		return true;
 	store_relaxed(&pcp->busy, PCP_OWNER);
@@ -102,7 +113,7 @@ static bool is_wanted(struct pcp *pcp)
 {
 	uint32_t drain = load_relaxed(&pcp->drain);
 
-	return drain == DRAIN_LOCKED ? holds_anything(pcp) :
+	return drain == DRAIN_LOCKED ? load_relaxed(&pcp->give_up) :
 				       drain == DRAIN_WANTED;
 }
 
@@ -120,10 +131,12 @@ static bool drain_take(struct pcp *pcp, uint32_t from)
 static void drain_give_back(struct pcp *pcp)
 {
 	/* Release: pairs with the acquire in pcp_enter(), and in busy_cas(). */
-	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
+		store_relaxed(&pcp->give_up, false);
 		store_release(&pcp->busy, PCP_FREE);
-	else
+	} else {
 		store_release(&pcp->drain, DRAIN_NONE);
+	}
 }
 
 /* Drops REGISTRY and takes it again; the cache, which is taken, stays. */
@@ -138,8 +151,16 @@ static void empty_taken(struct pcp *pcp)
 
 static void drain_want(struct pcp *pcp)
 {
-	if (!drain_cas(pcp, DRAIN_NONE, DRAIN_WANTED))
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		store_relaxed(&pcp->give_up, true);
+	else if (!drain_cas(pcp, DRAIN_NONE, DRAIN_WANTED))
 		drain_cas(pcp, DRAIN_LIFE, DRAIN_WANTED);
+}
+
+static void drain_unwant(struct pcp *pcp)
+{
+	store_relaxed(&pcp->give_up, false);
+	drain_cas(pcp, DRAIN_WANTED, DRAIN_NONE);
 }
 
 static unsigned mark_all(struct pcp_registry *reg, const struct pcp *self)
@@ -169,7 +190,7 @@ static unsigned drain_pass(struct pcp_registry *reg, const struct pcp *self)
 		if (drain_take(pcp, DRAIN_WANTED))
 			empty_taken(pcp);
 		else if (load_acquire(&pcp->busy) == PCP_WAITING)
-			drain_cas(pcp, DRAIN_WANTED, DRAIN_NONE);
+			drain_unwant(pcp);
 		else if (is_wanted(pcp))
 			nr_busy++;
 	}
@@ -181,7 +202,7 @@ static void unmark_all(struct pcp_registry *reg)
 {
 	lock_acquire(&pcp_registry_lock);
 	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
-		drain_cas(pcp, DRAIN_WANTED, DRAIN_NONE);
+		drain_unwant(pcp);
 	lock_release(&pcp_registry_lock);
 }
 
@@ -229,9 +250,12 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self)
  */
 static bool take_if_asked(struct pcp *pcp)
 {
-	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
+		if (load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))
+			drain_want(pcp);
 		return !xchg_relaxed(&pcp->alive, false) &&
 		       drain_take(pcp, DRAIN_LOCKED);
+	}
 	if (drain_take(pcp, DRAIN_WANTED) || drain_take(pcp, DRAIN_LIFE))
 		return true;
 	if (load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))

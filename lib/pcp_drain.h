@@ -27,7 +27,8 @@
  *
  * Where membarrier is refused, drain is LOCKED in all caches for ever: the fast
  * path always fails, and busy is a lock that owner and drainer take by
- * compare-and-swap.
+ * compare-and-swap.  What is wanted is in a word of its own then, `give_up`,
+ * which whoever gets the lock next obeys.
  *
  * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and no TAKEN is
  *     left when it lets go; fork takes the lock, so a child finds none

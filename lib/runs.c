@@ -3,11 +3,12 @@
 #include "runs.h"
 
 #include "base/bug.h"
+#include "base/lock.h"
 
 uint16_t run_bin_pages[RUN_NR_BINS];
 uint32_t run_bin_word[RUN_MAX_BIN_PAGES + 1];
 
-void runs_init(void)
+static void fill_tables(void)
 {
 	unsigned bin = 0, pages = 1;
 
@@ -22,6 +23,13 @@ void runs_init(void)
 		run_bin_word[n] = MAP_RUN | bin |
 			(uint32_t)run_bin_pages[bin] << MAP_LENGTH_SHIFT;
 	}
+}
+
+void runs_init(void)
+{
+	static struct once once = ONCE_INIT;
+
+	once_run(&once, fill_tables);
 }
 
 uint64_t run_round_pages(uint64_t nr_pages)

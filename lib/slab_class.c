@@ -54,7 +54,7 @@ static void init_class(struct slab_class *sc, uint32_t bytes)
 				      SLAB_MIN_CAP, SLAB_MAX_CAP);
 }
 
-void slab_classes_init(void)
+static void fill_tables(void)
 {
 	unsigned class = 0;
 
@@ -66,6 +66,13 @@ void slab_classes_init(void)
 			class++;
 		slab_class_of[i] = (uint8_t)class;
 	}
+}
+
+void slab_classes_init(void)
+{
+	static struct once once = ONCE_INIT;
+
+	once_run(&once, fill_tables);
 }
 
 unsigned slab_class_for(size_t bytes, size_t align_bytes)

@@ -126,3 +126,16 @@ void lock_fork_give(struct lock *l)
 	l->fork_taken = false;
 	lock_release_word(l);
 }
+
+void once_run(struct once *once, void (*fill)(void))
+{
+	/* Acquire: pairs with the release below. */
+	if (load_acquire(&once->done))
+		return;
+	lock_acquire(&once->lock);
+	if (!load_relaxed(&once->done)) {
+		fill();
+		store_release(&once->done, true);
+	}
+	lock_release(&once->lock);
+}

@@ -73,4 +73,15 @@ static inline bool lock_held_by_me(struct lock *l)
 void lock_fork_take(struct lock *l);
 void lock_fork_give(struct lock *l);
 
+/* Tables that are filled once, before the first use. */
+struct once {
+	struct lock	lock;
+	_Atomic bool	done;
+};
+
+#define ONCE_INIT	{ .lock = LOCK_INIT(LEAF) }
+
+/* @fill has returned, now or at an earlier call, when this returns. */
+void once_run(struct once *once, void (*fill)(void));
+
 #endif

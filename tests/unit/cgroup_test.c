@@ -407,15 +407,17 @@ static void test_cgroup_numbers(void **state)
 	} number[] = {
 		{ "0\n", 0 }, { "1\n", 1 }, { "4096", 4096 },
 		{ "17592186044416\n", 1ull << 44 },
-		{ "max\n", UNLIMITED }, { "-1\n", UNLIMITED }, { NONE, UNLIMITED },
+		{ "max\n", UNLIMITED }, { "-1\n", UNLIMITED },
+		{ NONE, UNLIMITED },
 		{ "9223372036854775807\n", UNLIMITED },
 		{ "9223372036854710272\n", UNLIMITED },	/* pages of 64 KiB */
 		{ "18446744073709551615\n", UNLIMITED },
 		{ "18446744073709551617\n", UNLIMITED },
 		{ "99999999999999999999999999999999999\n", UNLIMITED },
 		/* Not a number: as if the file were not there. */
-		{ "", UNLIMITED }, { "\n", UNLIMITED }, { "maximum\n", UNLIMITED },
-		{ "12x\n", UNLIMITED }, { "-5\n", UNLIMITED }, { "0x10\n", UNLIMITED },
+		{ "", UNLIMITED }, { "\n", UNLIMITED },
+		{ "maximum\n", UNLIMITED }, { "12x\n", UNLIMITED },
+		{ "-5\n", UNLIMITED }, { "0x10\n", UNLIMITED },
 	};
 
 	(void)state;
