@@ -8,8 +8,8 @@
 . "$PP_SRC/tests/preload/tap.sh"
 plan 10
 prog=$PP_BUILD/tests/preload/auto_limit
-rounds=20
-: "${AUTO_LIMIT_KIND:=max}"
+: "${AUTO_LIMIT_KIND:=max}" "${AUTO_LIMIT_ROUNDS:=20}"
+rounds=$AUTO_LIMIT_ROUNDS
 
 # alone CASE: on libc's malloc; until it is killed.
 alone() {

@@ -243,7 +243,7 @@ static inline bool storm_tasks_become(unsigned nr_tasks, unsigned nr_reclaimd)
 #define STORM_END_S	240	/* less than the scripts allow */
 #define STORM_LOOK_MS	250
 
-static _Atomic unsigned long storm_progress;	/* things done, by anybody */
+static unsigned long storm_progress;	/* things done, by anybody */
 static sem_t storm_over, storm_rate_over, storm_told;
 static pthread_t storm_watcher, storm_rate_watcher;
 
@@ -357,7 +357,8 @@ static inline void *storm_watch_rate(void *unused)
 static inline void *storm_watch(void *unused)
 {
 	uint64_t start = storm_now_ns(), moved = start, now;
-	unsigned long progress = storm_progress;
+	unsigned long progress = __atomic_load_n(&storm_progress,
+						 __ATOMIC_RELAXED);
 
 	while (!storm_is_over(&storm_over)) {
 		now = storm_now_ns();

@@ -382,10 +382,16 @@ static int64_t live_slab_room(struct hidden *h)
 	return room;
 }
 
+/* The caches of the threads, the slabs that hold live objects, and the tables
+ * of many small slabs. */
 static int64_t in_use_pages(struct hidden *h)
 {
-	return pp_stat_read(h->pool, PP_STAT_NR_THREADS) * CACHE_PAGES +
-	       live_slab_pages(h);
+	int64_t pages = live_slab_pages(h);
+
+	for_each_zone(zone, h->pool->zones)
+		pages += (int64_t)zone->tables_pages;
+	return pages + CACHE_PAGES * pp_stat_read(h->pool,
+						  PP_STAT_NR_THREADS);
 }
 
 #endif
