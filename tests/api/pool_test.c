@@ -60,7 +60,7 @@ static void test_pool_destroy_frees_what_this_thread_cached(void **state)
 		run[i] = pp_alloc_pages(pool, 1 + i, 0);
 	for (size_t i = 0; i < COUNT_OF(run); i++)
 		pp_free_pages(pool, run[i]);
-	assert_true(pp_stat_read(pool, PP_STAT_CACHED_PAGES) > 0);
+	assert_true(pool_stats(pool).cached_pages > 0);
 	pool_end(pool);
 	reached_end();
 }
