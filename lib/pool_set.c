@@ -56,6 +56,8 @@ struct pool_tables pool_tables_for(const struct nodes *nodes,
 			t.nr_blocks[i] = least->nr_blocks[i];
 		sum += t.nr_blocks[i];
 	}
+	/* Each zone has last pages of its own, which are small slabs. */
+	slabs += (nr - 1) * per_page;
 	if (least)
 		slabs = max_u64(slabs, least->nr_slabs);
 	slabs = min_u64(round_up_pow2(slabs, per_page), MAP_SLAB_MAX_NUMBER);
