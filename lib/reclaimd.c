@@ -137,9 +137,12 @@ static void *end_program(void *unused)
  */
 static void end_if_last(void)
 {
+	static _Atomic bool is_ending;
 	pthread_t last;
 
-	if (os_nr_threads() != 1 + load_relaxed(&nr_running))
+	/* One of several pools' threads: exit() is not to be called twice. */
+	if (os_nr_threads() != 1 + load_relaxed(&nr_running) ||
+	    xchg_relaxed(&is_ending, true))
 		return;
 	if (pthread_create(&last, NULL, end_program, NULL) == 0)
 		pthread_join(last, NULL);
