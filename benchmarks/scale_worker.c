@@ -46,6 +46,8 @@ static void *alloc_or_exit(size_t bytes)
 	return opaque(p);
 }
 
+/* In one line of the cache, or the loop itself costs half a nanosecond more. */
+__attribute__((aligned(64)))
 static void run_pair(size_t bytes, uint64_t nr_ops)
 {
 	for (uint64_t i = 0; i < nr_ops; i++)
