@@ -167,7 +167,7 @@ static bool purge_excess(struct zone *zone, uint64_t excess_pages,
 {
 	bool others;
 
-	if (backing_purge(zone, excess_pages)) {
+	if (backing_purge(zone, ZONE_SPARE_ALL, excess_pages)) {
 		*refusals = 0;
 		return true;
 	}
@@ -292,6 +292,10 @@ static int set_locked(struct pp_pool *pool, const char *name,
 		return err;
 	pool->config = config;
 	store_relaxed(&pool->verbose, config.verbose);
+	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
+	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
+	/* What is spare is looked at with the new delay. */
+	pcp_kick_reclaimd(&pool->registry);
 	pcp_update_thresholds(&pool->registry);
 	return 0;
 }

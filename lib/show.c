@@ -45,7 +45,15 @@
 	X(drain_waits, DRAIN_WAITS, 0, "Requests that waited for a drain") \
 	X(reclaimd_runs, RECLAIMD_RUNS, 0, "Times the background woke") \
 	X(node_fallback, NODE_FALLBACK, 0, "Runs from another node") \
-	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied")
+	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied") \
+	X(reclaimd_pages, RECLAIMD_PAGES, 0, "Pages background reclaim got") \
+	X(direct_reclaims, DIRECT_RECLAIMS, 0, "Requests that reclaimed") \
+	X(direct_pages, DIRECT_PAGES, 0, "Pages that those got") \
+	X(scanned, SCANNED, 0, "Objects that shrinkers looked at") \
+	X(throttled, THROTTLED, 0, "Requests that waited for reclaim") \
+	X(pressure_low, PRESSURE_LOW, 0, "Episodes of memory at low") \
+	X(pressure_min, PRESSURE_MIN, 0, "Episodes of memory at min") \
+	X(pressure_oom, PRESSURE_OOM, 0, "Episodes of failed requests")
 
 /* Those that vmstat counts. */
 #define SHOW_ITEMS(X) \
@@ -60,7 +68,15 @@
 	X(drain_waits, DRAIN_WAITS, EVENT_DRAIN_WAITS) \
 	X(reclaimd_runs, RECLAIMD_RUNS, EVENT_RECLAIMD_RUNS) \
 	X(node_fallback, NODE_FALLBACK, EVENT_NODE_FALLBACK) \
-	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS)
+	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS) \
+	X(reclaimd_pages, RECLAIMD_PAGES, EVENT_RECLAIMD_PAGES) \
+	X(direct_reclaims, DIRECT_RECLAIMS, EVENT_DIRECT_RECLAIMS) \
+	X(direct_pages, DIRECT_PAGES, EVENT_DIRECT_PAGES) \
+	X(scanned, SCANNED, EVENT_SCANNED) \
+	X(throttled, THROTTLED, EVENT_THROTTLED) \
+	X(pressure_low, PRESSURE_LOW, EVENT_PRESSURE_LOW) \
+	X(pressure_min, PRESSURE_MIN, EVENT_PRESSURE_MIN) \
+	X(pressure_oom, PRESSURE_OOM, EVENT_PRESSURE_OOM)
 
 struct stat_name {
 	const char	*name;

@@ -105,7 +105,7 @@ static void before_thread(void)
 	if (!real_pthread_create)
 		find_thread_functions();
 	if (pool)
-		reclaimd_start(&pool->reclaimd);
+		reclaimd_start_all(&pool->registry);
 }
 
 PP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,

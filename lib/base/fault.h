@@ -24,7 +24,8 @@
 	X(KEY,     "pthread_key_create and pthread_setspecific") \
 	X(MEMBARRIER, "registering for membarrier(2)") \
 	X(THREAD,  "pthread_create of a background thread") \
-	X(BIND,    "mbind of a zone's address range")
+	X(BIND,    "mbind of a zone's address range") \
+	X(EVENTFD, "eventfd2 for a level of pressure")
 
 enum fault_point {
 #define X(name, what) FAULT_##name,

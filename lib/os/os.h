@@ -13,6 +13,8 @@
 #ifndef PP_OS_OS_H
 #define PP_OS_OS_H
 
+#include <stdbool.h>
+
 #include "base/compiler.h"
 
 /* A range of address space, aligned to @align_bytes (a power of two). */
@@ -57,6 +59,17 @@ int os_membarrier(void);
 /* Threads of the process, those that have exited but are still there included;
  * 0: not known (no /proc). */
 unsigned os_nr_threads(void);
+
+/* Is it a descriptor of the process, and an eventfd, as far as can be seen? */
+bool os_is_eventfd(int fd);
+int os_eventfd(void);			/* non-blocking, closed on exec */
+void os_eventfd_add(int fd, uint64_t n);
+void os_close(int fd);
+
+/* A signal that has a handler, for the process, with a value.  Nothing is sent
+ * where there is none: it might end the program. */
+bool os_signal_is_caught(int signal);
+void os_queue_signal(int signal, int value);
 
 void os_yield(void);
 uint64_t os_now_ns(void);

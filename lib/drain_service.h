@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drain_service.h - one drain for all who want one (layer 9).
+ *
+ * A request for a drain draws a ticket; a drain serves all tickets that were
+ * drawn before it began.  So any number of threads that fail together need
+ * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
+ * drains; where there is no thread, those who want a drain do it themselves
+ * under the same rule, one at a time.
+ *
+ * T1: done <= wanted, as differences of 32 bits
+ */
+#ifndef PP_DRAIN_SERVICE_H
+#define PP_DRAIN_SERVICE_H
+
+#include "pcp_drain.h"
+
+/* At most twenty drains a second. */
+#define DRAIN_INTERVAL_NS	50000000ull
+/* What a request waits at the most. */
+#define DRAIN_WAIT_NS		1000000000ull
+
+struct drain_service {
+	/* const after drain_service_init() */
+	struct pcp_registry	*reg;
+
+	/* any thread */
+	_Atomic uint32_t	wanted;		/* tickets drawn */
+	_Atomic uint32_t	done;		/* tickets served; a futex */
+	_Atomic uint64_t	next_ns;	/* no drain begins before */
+	_Atomic bool		has_thread;	/* reclaimd's word */
+};
+
+void drain_service_init(struct drain_service *ds, struct pcp_registry *reg);
+
+/* In the child of a fork, while it is alone. */
+void drain_service_forget(struct drain_service *ds);
+
+/**
+ * drain_ask() - have all caches emptied that hold anything now.
+ * @wait_ns: how long to wait, DRAIN_WAIT_NS at the most.
+ *
+ * Context: no lock held, the thread's cache left.  Waits.
+ * Return: false if that time passed.
+ */
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
+
+/**
+ * drain_now() - the same at once and by the caller, for a program that asks
+ * for it.
+ * @self: the caller's own cache, flushed already and marked as waiting by
+ *        pcp_wait_begin(), or NULL.
+ * Return: 0, or -EBUSY as pcp_drain_all().
+ */
+int drain_now(struct drain_service *ds, struct pcp *self);
+
+/* reclaimd's part: drains if that is wanted and may begin.  How long until it
+ * may, in ns; UINT64_MAX: nobody wants one. */
+uint64_t drain_serve(struct drain_service *ds, uint64_t now_ns);
+
+#endif
