@@ -7,6 +7,9 @@
 #include "os/os.h"
 #include "trace.h"
 
+/* Between two looks whether reclaimd has gone away, into a callback. */
+#define LOOK_NS		20000000ull
+
 static bool is_served(struct drain_service *ds, uint32_t ticket)
 {
 	/* Acquire: pairs with the release in serve(). */
@@ -46,7 +49,12 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 	return then_ns > now_ns ? then_ns - now_ns : 0;
 }
 
-/* Where there is no thread: drains, unless the next drain has to wait. */
+static bool is_attended(struct drain_service *ds)
+{
+	return load_relaxed(&ds->has_thread) && !load_relaxed(&ds->is_away);
+}
+
+/* Where nobody else does: drains, unless the next drain has to wait. */
 static void serve_self(struct drain_service *ds, uint32_t ticket)
 {
 	pcp_enter_without();
@@ -66,8 +74,9 @@ static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
 
 	if (is_served(ds, ticket))
 		return;
-	if (load_relaxed(&ds->has_thread)) {
+	if (is_attended(ds)) {
 		pcp_kick_reclaimd(ds->reg);
+		wait_ns = min_u64(left_ns, LOOK_NS);
 	} else {
 		serve_self(ds, ticket);
 		wait_ns = min_u64(left_ns, until(load_relaxed(&ds->next_ns),
@@ -107,6 +116,7 @@ uint64_t drain_serve(struct drain_service *ds, uint64_t now_ns)
 void drain_service_forget(struct drain_service *ds)
 {
 	store_relaxed(&ds->has_thread, false);
+	store_relaxed(&ds->is_away, false);
 	store_relaxed(&ds->done, load_relaxed(&ds->wanted));
 	store_relaxed(&ds->next_ns, 0);
 }

@@ -5,8 +5,9 @@
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
- * drains; where there is no thread, those who want a drain do it themselves
- * under the same rule, one at a time.
+ * drains; where there is no thread, or it is in a callback of the program, which
+ * may wait for a lock that the request's thread holds, those who want a drain
+ * do it themselves under the same rule, one at a time.
  *
  * T1: done <= wanted, as differences of 32 bits
  */
@@ -28,7 +29,8 @@ struct drain_service {
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
-	_Atomic bool		has_thread;	/* reclaimd's word */
+	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
+	_Atomic bool		is_away;	/* in callbacks */
 };
 
 void drain_service_init(struct drain_service *ds, struct pcp_registry *reg);

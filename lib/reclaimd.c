@@ -82,6 +82,18 @@ static void on_main_exit(void)
 	lock_release(&list_lock);
 }
 
+static bool is_first(const struct reclaimd *r)
+{
+	return r->zone->index == 0;
+}
+
+/* Callbacks may take as long as they like: who wants a drain need not wait. */
+static void call_back(struct reclaimd *r, bool is_away)
+{
+	if (is_first(r))
+		store_relaxed(&r->reg->drain_service->is_away, is_away);
+}
+
 /* Balancing */
 
 /*
@@ -97,7 +109,9 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 		return NEVER_NS;
 	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
 		return NEVER_NS;
+	call_back(r, true);
 	vmscan_balance(r->reg, zone, now + RUN_NS);
+	call_back(r, false);
 	vmscan_unthrottle(zone);
 	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
 		return NEVER_NS;
@@ -207,7 +221,9 @@ static uint64_t answer_outside(struct reclaimd *r, uint64_t now)
 	r->next_outside_ns = now + OUTSIDE_INTERVAL_NS;
 	for_each_zone(zone, r->reg->zones)
 		purge_share(zone);
+	call_back(r, true);
 	vmscan_gently(r->reg, now + RUN_NS);
+	call_back(r, false);
 	return NEVER_NS;
 }
 
@@ -231,11 +247,6 @@ static uint64_t serve_pool(struct reclaimd *r, uint64_t now)
 }
 
 /* The loop */
-
-static bool is_first(const struct reclaimd *r)
-{
-	return r->zone->index == 0;
-}
 
 /* There is nothing to do: wait until there is. */
 static void rest(struct reclaimd *r, uint32_t seen)
