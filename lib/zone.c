@@ -306,7 +306,11 @@ static uint32_t next_spare_block(struct zone *zone, enum zone_spare which)
 
 	if (nr != BLOCKMAP_NONE)
 		return nr;
-	return which == ZONE_SPARE_ALL ? zone->spare_head : PAGEBLOCK_NONE;
+	/* Long holes first: a system call each. */
+	for (unsigned i = ZONE_NR_LISTS; which == ZONE_SPARE_ALL && i--;)
+		if (zone->spare_lists[i] != PAGEBLOCK_NONE)
+			return zone->spare_lists[i];
+	return PAGEBLOCK_NONE;
 }
 
 uint64_t zone_isolate_spare(struct zone *zone, enum zone_spare which,
@@ -520,9 +524,10 @@ void zone_init_range(struct zone *zone, struct span *span, uint32_t index,
 	lock_init(&zone->lock, LOCK_RANK_ZONE);
 	store_relaxed(&zone->managed_pages, managed_pages);
 	store_relaxed(&zone->used_pages, 0);
-	for (unsigned i = 0; i < ZONE_NR_LISTS; i++)
+	for (unsigned i = 0; i < ZONE_NR_LISTS; i++) {
 		zone->lists[i] = PAGEBLOCK_NONE;
-	zone->spare_head = PAGEBLOCK_NONE;
+		zone->spare_lists[i] = PAGEBLOCK_NONE;
+	}
 	zone->watch_excess = true;
 	store_relaxed(&zone->above_high, true);
 	blockmap_init(&zone->empty, first, nr, maps);

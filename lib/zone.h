@@ -15,7 +15,9 @@
  *
  * Blocks that are partly used stand in lists by the power of two of their
  * longest free run; an allocation takes the list that just fits, so that
- * blocks empty out completely.  Blocks that are entirely free stand in a
+ * blocks empty out completely.  Those with spare pages stand in lists by their
+ * longest run of these as well, and an allocation looks there first: free pages
+ * that have memory cost neither a page fault nor, at the limit, a purge.  Blocks that are entirely free stand in a
  * blockmap, and those of them with memory in a second one.
  *
  *	  lists[0..8]                empty, empty_backed      frontier
@@ -29,8 +31,8 @@
  * I5: promised <= making
  * I6: a block is in exactly one of: a list (by longest_bound), the empty map,
  *     neither (full)
- * I7: a block is on the spare list iff it is partly used and has spare pages
- *     that the kernel did not refuse to take
+ * I7: a block is in a spare list (by spare_bound) iff it is partly used and has
+ *     spare pages that the kernel did not refuse to take
  * I8: min <= low <= high <= managed
  * I9: used + withheld <= managed
  * I10: the low of the window's slot of now <= spare pages
@@ -102,8 +104,8 @@ struct zone {
 	struct spare_window window;	/* of spare pages */
 	bool		watch_excess;	/* nobody else does */
 	_Atomic bool	above_high;	/* free was, since somebody asked */
-	uint32_t	spare_head;
 	uint32_t	lists[ZONE_NR_LISTS];
+	uint32_t	spare_lists[ZONE_NR_LISTS];
 	struct blockmap	empty, empty_backed;
 };
 

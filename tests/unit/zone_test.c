@@ -525,7 +525,7 @@ static void test_zone_verify_names_what_is_broken(void **state)
 {
 	struct fixture *f = fixture_make();
 	struct zone *z = &f->zone;
-	uint64_t min;
+	uint64_t min, low;
 
 	(void)state;
 	do_claim(f, 300, 1, 0);
@@ -546,13 +546,18 @@ static void test_zone_verify_names_what_is_broken(void **state)
 	EXPECT_BROKEN(5, z->promised_pages++, z->promised_pages--);
 	EXPECT_BROKEN(6, blockmap_add(&z->empty_backed, 0),
 		      blockmap_del(&z->empty_backed, 0));
-	EXPECT_BROKEN(7, f->span.blocks[0].on_spare = 0,
-		      f->span.blocks[0].on_spare = 1);
+	EXPECT_BROKEN(7, f->span.blocks[0].spare_list++,
+		      f->span.blocks[0].spare_list--);
 	EXPECT_BROKEN(9, z->withheld_pages = MANAGED - 299,
 		      z->withheld_pages = 0);
+	low = z->window.low_pages[z->window.now];
+	EXPECT_BROKEN(10, z->window.low_pages[z->window.now] = 6,
+		      z->window.low_pages[z->window.now] = low);
 	min = load_relaxed(&z->min_pages);
 	EXPECT_BROKEN(8, store_relaxed(&z->min_pages, MANAGED),
 		      store_relaxed(&z->min_pages, min));
+	EXPECT_BROKEN(104, f->span.blocks[0].spare_bound = 4,
+		      f->span.blocks[0].spare_bound = 5);
 	EXPECT_BROKEN(101, f->span.blocks[0].nr_used++,
 		      f->span.blocks[0].nr_used--);
 #undef EXPECT_BROKEN
