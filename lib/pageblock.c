@@ -112,6 +112,13 @@ static void find_spare_words(const struct pageblock *b, uint64_t *spare)
 		spare[w] = b->backed[w] & ~b->used[w];
 }
 
+/* Most of the time, but for blocks at the frontier and those that were purged:
+ * what goes for free pages goes for spare ones then. */
+static bool is_all_spare(const struct pageblock *b)
+{
+	return b->nr_spare + b->nr_used == PAGEBLOCK_PAGES;
+}
+
 /* The run of spare pages that the pages at @pos, @nr_spare of which are, made;
  * from above. */
 static unsigned spare_run_around(const struct pageblock *b, unsigned pos,
@@ -139,12 +146,13 @@ void pageblock_release(struct pageblock *b, unsigned pos, unsigned nr_pages)
 	bits_clear_range(b->used, pos, nr_pages);
 	b->nr_used = (uint16_t)(b->nr_used - nr_pages);
 	b->nr_spare = (uint16_t)(b->nr_spare + nr_spare);
-	merged = spare_run_around(b, pos, nr_pages, nr_spare);
-	if (merged > b->spare_bound)
-		b->spare_bound = (uint16_t)merged;
 	merged = free_run_around(b, pos, nr_pages);
 	if (merged > b->longest_bound)
 		b->longest_bound = (uint16_t)merged;
+	if (!is_all_spare(b))
+		merged = spare_run_around(b, pos, nr_pages, nr_spare);
+	if (merged > b->spare_bound)
+		b->spare_bound = (uint16_t)merged;
 }
 
 void pageblock_unback(struct pageblock *b, unsigned pos, unsigned nr_pages)
@@ -177,6 +185,11 @@ unsigned pageblock_find_backed(struct pageblock *b, unsigned nr_pages,
 	uint64_t spare[PAGEBLOCK_WORDS];
 	unsigned pos = 0, end = 0, at, longest = 0;
 
+	if (is_all_spare(b)) {
+		pos = pageblock_find(b, nr_pages, align_pages);
+		b->spare_bound = b->longest_bound;
+		return pos;
+	}
 	find_spare_words(b, spare);
 	while ((pos = bits_next_set(spare, PAGEBLOCK_PAGES, end)) <
 	       PAGEBLOCK_PAGES) {
