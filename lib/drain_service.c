@@ -4,7 +4,9 @@
 
 #include "base/bits.h"
 #include "base/waitq.h"
+#include "node.h"
 #include "os/os.h"
+#include "purge.h"
 #include "trace.h"
 
 /* Between two looks whether reclaimd has gone away, into a callback. */
@@ -111,6 +113,30 @@ uint64_t drain_serve(struct drain_service *ds, uint64_t now_ns)
 	if (!wait_ns)
 		drain_now(ds, NULL);
 	return wait_ns;
+}
+
+unsigned drain_idle(struct drain_service *ds, uint64_t idle_ns)
+{
+	struct pcp_registry *reg = ds->reg;
+	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
+	uint64_t before[NODES_MAX], after;
+	unsigned nr;
+
+	for_each_zone(zone, reg->zones)
+		before[zone->index] = zone_spare_pages(zone);
+	lock_acquire(&reg->drain_lock);
+	nr = pcp_drain_idle(reg);
+	lock_release(&reg->drain_lock);
+	/* Nobody is there whom the depots would serve. */
+	if (!nr)
+		reg->drain_small(reg, NULL);
+	for_each_zone(zone, reg->zones) {
+		after = zone_spare_pages(zone);
+		if (after > before[zone->index])
+			purge_add_idle(zone, after - before[zone->index],
+				       idle_ns, delay_ns);
+	}
+	return nr;
 }
 
 void drain_service_forget(struct drain_service *ds)

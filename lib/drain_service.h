@@ -16,6 +16,8 @@
 
 #include "pcp_drain.h"
 
+/* Between two looks at idle caches. */
+#define DRAIN_IDLE_NS		1000000000ull
 /* At most twenty drains a second. */
 #define DRAIN_INTERVAL_NS	50000000ull
 /* What a request waits at the most. */
@@ -29,6 +31,7 @@ struct drain_service {
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
+	_Atomic uint64_t	next_idle_ns;	/* where there is no thread */
 	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
 	_Atomic bool		is_away;	/* in callbacks */
 };
@@ -55,6 +58,14 @@ bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
  * Return: 0, or -EBUSY as pcp_drain_all().
  */
 int drain_now(struct drain_service *ds, struct pcp *self);
+
+/**
+ * drain_idle() - empty the caches that nobody used since the last call.
+ * @idle_ns: which was so long ago: as spare memory, what they held need not
+ *           wait as long as other memory.
+ * Return: how many caches hold anything still.
+ */
+unsigned drain_idle(struct drain_service *ds, uint64_t idle_ns);
 
 /* reclaimd's part: drains if that is wanted and may begin.  How long until it
  * may, in ns; UINT64_MAX: nobody wants one. */

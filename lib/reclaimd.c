@@ -159,31 +159,6 @@ static bool is_short(struct pcp_registry *reg)
 	return false;
 }
 
-/* Empties idle caches.  What they held was of no use for a tick already, and
- * need not wait as long as other memory.  How many caches hold anything. */
-static unsigned drain_idle(struct pcp_registry *reg, uint64_t tick_ns)
-{
-	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
-	uint64_t before[NODES_MAX], after;
-	unsigned nr;
-
-	for_each_zone(zone, reg->zones)
-		before[zone->index] = zone_spare_pages(zone);
-	lock_acquire(&reg->drain_lock);
-	nr = pcp_drain_idle(reg);
-	lock_release(&reg->drain_lock);
-	/* Nobody is there whom the depots would serve. */
-	if (!nr)
-		reg->drain_small(reg, NULL);
-	for_each_zone(zone, reg->zones) {
-		after = zone_spare_pages(zone);
-		if (after > before[zone->index])
-			purge_add_idle(zone, after - before[zone->index],
-				       tick_ns, delay_ns);
-	}
-	return nr;
-}
-
 static uint64_t tick(struct reclaimd *r, uint64_t now)
 {
 	bool short_now;
@@ -192,7 +167,8 @@ static uint64_t tick(struct reclaimd *r, uint64_t now)
 		pcp_fold_all(r->reg);
 		short_now = is_short(r->reg);
 		set_pressure(r->reg, short_now);
-		r->has_held = drain_idle(r->reg, r->tick_ns) != 0;
+		r->has_held = drain_idle(r->reg->drain_service,
+					 r->tick_ns) != 0;
 		r->tick_ns = short_now ? SHORT_TICK_NS : TICK_NS;
 		r->next_tick_ns = now + r->tick_ns;
 	}

@@ -212,6 +212,36 @@ static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
 	return wait_ns != PURGE_NEVER_NS;
 }
 
+/* Looks at idle caches when it is time.  When it is the next time. */
+static uint64_t drain_inline(struct pcp_registry *reg, uint64_t now)
+{
+	struct drain_service *ds = reg->drain_service;
+
+	if (!pcp_sum_granted_bytes(reg, NULL))
+		return PURGE_NEVER_NS;
+	if (now >= load_relaxed(&ds->next_idle_ns)) {
+		store_relaxed(&ds->next_idle_ns, now + DRAIN_IDLE_NS);
+		pcp_enter_without();
+		drain_idle(ds, DRAIN_IDLE_NS);
+		pcp_leave_without();
+	}
+	return load_relaxed(&ds->next_idle_ns) - now;
+}
+
+uint64_t slowpath_idle(struct pcp_registry *reg)
+{
+	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
+	uint64_t now = os_now_ns(), wait_ns = drain_inline(reg, now);
+
+	for_each_zone(zone, reg->zones) {
+		wait_ns = min_u64(wait_ns, purge_look(zone, now, delay_ns,
+						      UINT64_MAX));
+		/* Whoever comes next begins anew. */
+		store_relaxed(&zone->next_look_ns, 0);
+	}
+	return wait_ns ? wait_ns : spare_window_slot_ns(delay_ns);
+}
+
 PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 {
 	bool may_reclaim = !(scope_add(flags) &

@@ -93,4 +93,13 @@ static inline void slowpath_end(struct pcp_registry *reg, unsigned flags)
 
 #define SLOWPATH_FREE	(PP_NOWAIT | PP_NOFS)
 
+/**
+ * slowpath_idle() - the program waits, and nobody else looks after the pool.
+ *
+ * Gives back what caches hold that nobody used for a second, and purges what is
+ * due, as reclaimd would.
+ * Return: ns until there is something to do; UINT64_MAX: nothing.
+ */
+uint64_t slowpath_idle(struct pcp_registry *reg);
+
 #endif

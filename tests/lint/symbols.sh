@@ -60,8 +60,11 @@ family="malloc calloc realloc reallocarray free cfree posix_memalign
 	free_aligned_sized __libc_malloc __libc_calloc __libc_realloc
 	__libc_free __libc_memalign __libc_valloc __libc_pvalloc
 	__posix_memalign"
-# What it stands in front of beside the family, see preload/interpose.c.
-may_wrap="dlopen __register_atfork pthread_create thrd_create"
+# What it stands in front of beside the family, see preload/interpose.c and
+# preload/idle.c.
+may_wrap="dlopen __register_atfork pthread_create thrd_create poll __poll_chk
+	ppoll __ppoll_chk epoll_wait epoll_pwait select pselect nanosleep
+	clock_nanosleep sleep usleep"
 
 comm -23 <(printf '%s\n' $family | sort) <(exported $preload) |
 	sed 's/^/missing: /' | verdict "the preload library exports the whole malloc family"
