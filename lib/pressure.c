@@ -36,11 +36,12 @@ static unsigned take_untold(struct pcp_registry *reg, enum pp_pressure level)
 	struct pressure *p = reg->pressure;
 	bool is_new = is_new_episode(reg);
 
+	if (!is_new && !(wanted & ~load_relaxed(&p->told)))
+		return 0;
 	lock_acquire(&p->lock);
-	if (is_new)
-		p->told = 0;
-	untold = wanted & ~p->told;
-	p->told |= wanted;
+	untold = is_new ? wanted : wanted & ~load_relaxed(&p->told);
+	store_relaxed(&p->told, is_new ? wanted :
+				load_relaxed(&p->told) | wanted);
 	lock_release(&p->lock);
 	return untold;
 }
@@ -131,6 +132,6 @@ int pressure_add_fd(struct pressure *p, enum pp_pressure level)
 void pressure_forget(struct pressure *p)
 {
 	p->nr_fds = 0;
-	p->told = 0;
+	store_relaxed(&p->told, 0);
 	lock_init(&p->lock, LOCK_RANK_LEAF);
 }

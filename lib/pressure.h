@@ -31,9 +31,11 @@ struct pressure {
 	/* config writes, any thread reads */
 	_Atomic int	signal;		/* 0: none */
 
-	/* lock (rank LEAF) */
+	/* lock (rank LEAF) to write, any thread reads */
 	struct lock	lock;
-	unsigned	told;		/* bit i: level i, in this episode */
+	_Atomic unsigned told;		/* bit i: level i, in this episode */
+
+	/* lock */
 	unsigned	nr_fds;
 	struct {
 		int			fd;

@@ -163,6 +163,10 @@ static uint64_t tick(struct reclaimd *r, uint64_t now)
 {
 	bool short_now;
 
+	if (!r->has_held && pcp_sum_granted_bytes(r->reg, NULL)) {
+		r->has_held = true;
+		r->next_tick_ns = now + r->tick_ns;
+	}
 	if (now >= r->next_tick_ns) {
 		pcp_fold_all(r->reg);
 		short_now = is_short(r->reg);

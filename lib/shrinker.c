@@ -2,6 +2,8 @@
 /* shrinker.c - see shrinker.h. */
 #include "shrinker.h"
 
+#include <errno.h>
+
 #include "base/bits.h"
 #include "base/bug.h"
 #include "base/waitq.h"
@@ -244,10 +246,13 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 void shrinker_run_all(struct shrinker_list *list, struct shrink_pass *pass)
 {
 	struct shrink_frame frame;
+	int saved = errno;
 
 	VM_BUG_ON(pass->flags & PP_NOFS);
 	for_each_shrinker(s, list, pass, &frame)
 		shrink_one(s, pass);
+	/* That of an allocation that succeeds is not theirs to change. */
+	errno = saved;
 }
 
 uint64_t shrinker_count_all(struct shrinker_list *list, unsigned flags)
@@ -255,9 +260,11 @@ uint64_t shrinker_count_all(struct shrinker_list *list, unsigned flags)
 	const struct shrink_pass pass = { .flags = flags };
 	struct shrink_frame frame;
 	uint64_t sum = 0;
+	int saved = errno;
 
 	for_each_shrinker(s, list, &pass, &frame)
 		sum += count_one(s, flags);
+	errno = saved;
 	return sum;
 }
 

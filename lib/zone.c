@@ -430,7 +430,9 @@ bool zone_has_excess(struct zone *zone)
 
 bool zone_was_above_high(struct zone *zone)
 {
-	return xchg_relaxed(&zone->above_high, false);
+	/* Many may ask while it is not. */
+	return load_relaxed(&zone->above_high) &&
+	       xchg_relaxed(&zone->above_high, false);
 }
 
 void zone_kick(struct zone *zone)
