@@ -31,7 +31,10 @@ struct drain_service {
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
-	_Atomic uint64_t	next_idle_ns;	/* where there is no thread */
+	/* where there is no thread, see slowpath_idle() */
+	_Atomic uint64_t	next_idle_ns;	/* at caches */
+	_Atomic uint64_t	next_look_ns;	/* at what is spare, too */
+	_Atomic bool		has_nothing;	/* there was nothing to do */
 	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
 	_Atomic bool		is_away;	/* in callbacks */
 };

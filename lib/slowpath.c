@@ -228,10 +228,10 @@ static uint64_t drain_inline(struct pcp_registry *reg, uint64_t now)
 	return load_relaxed(&ds->next_idle_ns) - now;
 }
 
-uint64_t slowpath_idle(struct pcp_registry *reg)
+static uint64_t look_idle(struct pcp_registry *reg, uint64_t now)
 {
 	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
-	uint64_t now = os_now_ns(), wait_ns = drain_inline(reg, now);
+	uint64_t wait_ns = drain_inline(reg, now);
 
 	for_each_zone(zone, reg->zones) {
 		wait_ns = min_u64(wait_ns, purge_look(zone, now, delay_ns,
@@ -240,6 +240,24 @@ uint64_t slowpath_idle(struct pcp_registry *reg)
 		store_relaxed(&zone->next_look_ns, 0);
 	}
 	return wait_ns ? wait_ns : spare_window_slot_ns(delay_ns);
+}
+
+/* Programs that wait often look once a slot, or once a second where there was
+ * nothing to do; a release that makes memory excessive says so. */
+uint64_t slowpath_idle(struct pcp_registry *reg)
+{
+	struct drain_service *ds = reg->drain_service;
+	uint64_t now = os_now_ns(), next = load_relaxed(&ds->next_look_ns);
+	uint64_t wait_ns;
+
+	if (now >= next || load_relaxed(&reg->work_due)) {
+		store_relaxed(&reg->work_due, false);
+		wait_ns = look_idle(reg, now);
+		next = now + min_u64(wait_ns, DRAIN_IDLE_NS);
+		store_relaxed(&ds->has_nothing, wait_ns == PURGE_NEVER_NS);
+		store_relaxed(&ds->next_look_ns, next);
+	}
+	return load_relaxed(&ds->has_nothing) ? PURGE_NEVER_NS : next - now;
 }
 
 PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)

@@ -102,7 +102,8 @@ static struct wait wait_begin(uint64_t for_ns)
 {
 	struct wait wait = { .until_ns = FOREVER_NS };
 
-	wait.pool = neglected_pool();
+	/* A look around is no wait. */
+	wait.pool = for_ns ? neglected_pool() : NULL;
 	if (wait.pool && for_ns != FOREVER_NS)
 		wait.until_ns = os_now_ns() + for_ns;
 	return wait;
