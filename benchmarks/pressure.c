@@ -404,7 +404,8 @@ static void report(struct side *side, const struct pp_stats *before)
 	double copy[BENCH_MAX_ROUNDS];
 
 	memcpy(copy, side->ops_per_s, sizeof(copy));
-	printf("%-7s %5zu MiB  %8.0f op/s  allocation p50 %.2f p99 %.2f p99.9 %.2f max %.0f us\n",
+	printf("%-7s %5zu MiB  %8.0f op/s  allocation "
+	       "p50 %.2f p99 %.2f p99.9 %.2f max %.0f us\n",
 	       side->name, side->limit_bytes >> 20,
 	       median(copy, (size_t)options.nr_rounds),
 	       percentile_us(side, 0.5), percentile_us(side, 0.99),
@@ -457,7 +458,8 @@ static double ratio_of_medians(struct side *a, struct side *b)
 
 static void usage(void)
 {
-	die("usage: pressure [--limit SIZE] [--threads N] [--rounds N] [--ms N] [--quiet SECONDS]");
+	die("usage: pressure [--limit SIZE] [--threads N] [--rounds N] "
+	    "[--ms N] [--quiet SECONDS]");
 }
 
 static int number(const char *text, int most)

@@ -115,7 +115,18 @@ uint64_t drain_serve(struct drain_service *ds, uint64_t now_ns)
 	return wait_ns;
 }
 
-unsigned drain_idle(struct drain_service *ds, uint64_t idle_ns)
+static unsigned drain_all_idle(struct pcp_registry *reg)
+{
+	unsigned nr;
+
+	lock_acquire(&reg->drain_lock);
+	nr = pcp_drain_idle(reg);
+	lock_release(&reg->drain_lock);
+	return nr;
+}
+
+unsigned drain_idle(struct drain_service *ds, struct pcp *own,
+		    uint64_t idle_ns)
 {
 	struct pcp_registry *reg = ds->reg;
 	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
@@ -124,9 +135,7 @@ unsigned drain_idle(struct drain_service *ds, uint64_t idle_ns)
 
 	for_each_zone(zone, reg->zones)
 		before[zone->index] = zone_spare_pages(zone);
-	lock_acquire(&reg->drain_lock);
-	nr = pcp_drain_idle(reg);
-	lock_release(&reg->drain_lock);
+	nr = own ? !pcp_flush_if_idle(own) : drain_all_idle(reg);
 	/* Nobody is there whom the depots would serve. */
 	if (!nr)
 		reg->drain_small(reg, NULL);

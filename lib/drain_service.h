@@ -5,9 +5,9 @@
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
- * drains; where there is no thread, or it is in a callback of the program, which
- * may wait for a lock that the request's thread holds, those who want a drain
- * do it themselves under the same rule, one at a time.
+ * drains; where there is no thread, or it is in a callback of the program,
+ * which may wait for a lock that the request's thread holds, those who want a
+ * drain do it themselves under the same rule, one at a time.
  *
  * T1: done <= wanted, as differences of 32 bits
  */
@@ -64,11 +64,13 @@ int drain_now(struct drain_service *ds, struct pcp *self);
 
 /**
  * drain_idle() - empty the caches that nobody used since the last call.
+ * @own: this one only, of the caller; NULL: all.
  * @idle_ns: which was so long ago: as spare memory, what they held need not
  *           wait as long as other memory.
  * Return: how many caches hold anything still.
  */
-unsigned drain_idle(struct drain_service *ds, uint64_t idle_ns);
+unsigned drain_idle(struct drain_service *ds, struct pcp *own,
+		    uint64_t idle_ns);
 
 /* reclaimd's part: drains if that is wanted and may begin.  How long until it
  * may, in ns; UINT64_MAX: nobody wants one. */

@@ -172,7 +172,7 @@ static uint64_t tick(struct reclaimd *r, uint64_t now)
 		short_now = is_short(r->reg);
 		set_pressure(r->reg, short_now);
 		r->has_held = drain_idle(r->reg->drain_service,
-					 r->tick_ns) != 0;
+					 NULL, r->tick_ns) != 0;
 		r->tick_ns = short_now ? SHORT_TICK_NS : TICK_NS;
 		r->next_tick_ns = now + r->tick_ns;
 	}

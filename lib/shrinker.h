@@ -12,9 +12,9 @@
  *
  * Callbacks run with no lock held.  Who walks the list keeps its place in a
  * frame: a shrinker with frames stays in the list, and whoever unregisters it
- * waits until the last one is gone.  A frame names its thread, so a thread never
- * enters a callback that it is in already, and the child of a fork knows which
- * frames have nobody who will end them.
+ * waits until the last one is gone.  A frame names its thread, so a thread
+ * never enters a callback that it is in already, and the child of a fork knows
+ * which frames have nobody who will end them.
  *
  * S1: a shrinker in the list is alive or has frames
  * S2: no frame is added to a shrinker that is dead

@@ -212,18 +212,19 @@ static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
 	return wait_ns != PURGE_NEVER_NS;
 }
 
-/* Looks at idle caches when it is time.  When it is the next time. */
+/* Looks at the thread's own cache when it is time.  When it is the next
+ * time. */
 static uint64_t drain_inline(struct pcp_registry *reg, uint64_t now)
 {
 	struct drain_service *ds = reg->drain_service;
+	struct pcp *pcp = pcp_find(reg);
 
-	if (!pcp_sum_granted_bytes(reg, NULL))
+	if (!pcp || !load_relaxed(&pcp->granted_bytes))
 		return PURGE_NEVER_NS;
 	if (now >= load_relaxed(&ds->next_idle_ns)) {
 		store_relaxed(&ds->next_idle_ns, now + DRAIN_IDLE_NS);
-		pcp_enter_without();
-		drain_idle(ds, DRAIN_IDLE_NS);
-		pcp_leave_without();
+		if (!drain_idle(ds, pcp, DRAIN_IDLE_NS))
+			return PURGE_NEVER_NS;
 	}
 	return load_relaxed(&ds->next_idle_ns) - now;
 }

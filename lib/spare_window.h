@@ -10,7 +10,7 @@
  *	spare	    ____
  *	  ________/	\___   ____________
  *	 /		    \_/		   \__
- *	|  low  |  low  |  low  |  low  |  now	...  one slot more than the delay
+ *	|  low  |  low  |  low  |  low  |  now	...  a slot more than the delay
  *			  ^ the least of all: idle for the whole delay
  *
  * The idea of a delay in slots is that of jemalloc's decay (J. Evans, 2016);

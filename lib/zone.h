@@ -17,8 +17,9 @@
  * longest free run; an allocation takes the list that just fits, so that
  * blocks empty out completely.  Those with spare pages stand in lists by their
  * longest run of these as well, and an allocation looks there first: free pages
- * that have memory cost neither a page fault nor, at the limit, a purge.  Blocks that are entirely free stand in a
- * blockmap, and those of them with memory in a second one.
+ * that have memory cost neither a page fault nor, at the limit, a purge.
+ * Blocks that are entirely free stand in a blockmap, and those of them with
+ * memory in a second one.
  *
  *	  lists[0..8]                empty, empty_backed      frontier
  *	[512 .. partly used .. ] ... [ entirely free ] ... | never used

@@ -128,12 +128,18 @@ static bool wait_part(struct wait *wait)
 
 #define for_each_part(wait)	while (wait_part(wait))
 
+/* Is the rest what the caller asked for? */
+static bool is_as_it_is(const struct wait *wait)
+{
+	return !wait->pool || wait->until_ns == FOREVER_NS;
+}
+
 /* What is left after the parts; @for_ns if there were none. */
 static uint64_t wait_rest_ns(const struct wait *wait, uint64_t for_ns)
 {
 	uint64_t now;
 
-	if (!wait->pool || wait->until_ns == FOREVER_NS)
+	if (is_as_it_is(wait))
 		return for_ns;
 	now = os_now_ns();
 	return wait->until_ns > now ? wait->until_ns - now : 0;
@@ -149,11 +155,14 @@ static uint64_t from_ms(int ms)
 	return ms < 0 ? FOREVER_NS : (uint64_t)ms * NS_PER_MS;
 }
 
-/* @ts is for as long as it takes: at most 500 years. */
+/* What libc refuses is no wait: it is passed on as it is. */
 static uint64_t from_timespec(const struct timespec *ts)
 {
-	if (!ts || ts->tv_sec < 0 || ts->tv_nsec < 0 ||
-	    (uint64_t)ts->tv_sec > FOREVER_NS / NS_PER_S / 2)
+	if (!ts)
+		return FOREVER_NS;
+	if (ts->tv_sec < 0 || ts->tv_nsec < 0 || ts->tv_nsec >= 1000000000)
+		return 0;
+	if ((uint64_t)ts->tv_sec > FOREVER_NS / NS_PER_S / 2)
 		return FOREVER_NS;
 	return (uint64_t)ts->tv_sec * NS_PER_S + (uint64_t)ts->tv_nsec;
 }
@@ -208,8 +217,7 @@ int ppoll(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 			return got;
 	}
 	part = to_timespec(wait_rest_ns(&wait, for_ns));
-	return real_ppoll(fds, nr, for_ns == FOREVER_NS ? timeout : &part,
-			  mask);
+	return real_ppoll(fds, nr, is_as_it_is(&wait) ? timeout : &part, mask);
 }
 
 int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
@@ -288,8 +296,8 @@ int pselect(int nr, fd_set *r, fd_set *w, fd_set *x,
 		sets_restore(&sets);
 	}
 	part = to_timespec(wait_rest_ns(&wait, for_ns));
-	return real_pselect(nr, r, w, x, for_ns == FOREVER_NS ? timeout :
-			    &part, mask);
+	return real_pselect(nr, r, w, x, is_as_it_is(&wait) ? timeout : &part,
+			    mask);
 }
 
 /* Linux' select says how much of the time was left. */

@@ -128,8 +128,8 @@ void pp_shrinker_unregister(struct pp_shrinker_id *id);
  *
  * Context: any thread; no lock held that a shrinker takes.
  * Return: the number of pages freed, which may be more or less than asked for.
- * Errors: -EINVAL: @pool is NULL.  -EDEADLK: called by a shrinker, in a scope of
- *         PP_MEMALLOC, or by a signal handler on top of a call of the pool.
+ * Errors: -EINVAL: @pool is NULL.  -EDEADLK: called by a shrinker, in a scope
+ *         of PP_MEMALLOC, or by a signal handler on top of a call of the pool.
  */
 long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages);
 

@@ -509,7 +509,8 @@ static void test_zone_purge_gives_spare_pages_back(void **state)
 	assert_true(done >= 1000 && done < MANAGED / 2);
 	assert_int_equal(f->zone.purged_pages, done);
 	assert_int_equal(f->zone.backed_pages, MANAGED - done);
-	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED), MANAGED / 2 - done);
+	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED),
+			 MANAGED / 2 - done);
 	assert_int_equal(f->zone.backed_pages, MANAGED / 2);
 	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, 1), 0);
 	lock_acquire(&f->zone.lock);
