@@ -3,32 +3,23 @@
 #include "reclaimd.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 
 #include "base/bits.h"
-#include "base/fault.h"
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
-#include "os/syscall.h"
 #include "trace.h"
 
 #define THREAD_NAME		"pp-reclaimd"
 #define TICK_NS			1000000000ull
 /* Between two looks whether the program's other threads are gone. */
 #define LAST_LOOK_NS		20000000ull
-/* The stack beyond what libc wants of one: four times what we use of it.
- * Programs with much thread-local storage need more: so often it is doubled. */
-#define STACK_BYTES		((64u << 10) * (PP_SANITIZED ? 32 : 1))
-#define STACK_MAX_TRIES		8
 
 /* All reclaimds that run, and whether main() has left by pthread_exit(). */
 static struct lock list_lock = LOCK_INIT(LEAF);
 static struct reclaimd *running;	/* list_lock */
-static _Atomic uint32_t nr_running;
 static _Atomic bool main_has_exited;
 
 /* Draining */
@@ -141,7 +132,7 @@ static void end_if_last(void)
 	pthread_t last;
 
 	/* One of several pools' threads: exit() is not to be called twice. */
-	if (os_nr_threads() != 1 + load_relaxed(&nr_running) ||
+	if (os_nr_threads() != 1 + helper_threads_running() ||
 	    xchg_relaxed(&is_ending, true))
 		return;
 	if (pthread_create(&last, NULL, end_program, NULL) == 0)
@@ -215,8 +206,9 @@ static unsigned tick(struct reclaimd *r)
 	return nr;
 }
 
-static void reclaimd_loop(struct reclaimd *r)
+static void reclaimd_loop(void *arg)
 {
+	struct reclaimd *r = arg;
 	uint64_t next_tick = os_now_ns() + TICK_NS, now, wait_ns;
 	unsigned nr_held = 1;
 
@@ -245,95 +237,13 @@ static void reclaimd_loop(struct reclaimd *r)
 	}
 }
 
-static void *reclaimd_main(void *arg)
-{
-	sys_prctl(PR_SET_NAME, (long)(uintptr_t)THREAD_NAME, 0, 0, 0);
-	reclaimd_loop(arg);
-	return NULL;
-}
-
 /* Starting and stopping */
-
-static int make_thread(struct reclaimd *r)
-{
-	char *stack = (char *)r->stack + PP_PAGE_BYTES;
-	pthread_attr_t attr;
-	int err;
-
-	err = pthread_attr_init(&attr);
-	if (err)
-		return -err;
-	err = pthread_attr_setstack(&attr, stack,
-				    r->stack_bytes - PP_PAGE_BYTES);
-	if (!err)
-		err = pthread_create(&r->thread, &attr, reclaimd_main, r);
-	pthread_attr_destroy(&attr);
-	return -err;
-}
-
-static void drop_stack(struct reclaimd *r)
-{
-	if (r->stack)
-		os_unreserve(r->stack, r->stack_bytes);
-	r->stack = NULL;
-}
-
-/* Below it a page without access. */
-static int make_stack(struct reclaimd *r)
-{
-	int err = os_reserve(r->stack_bytes, PP_PAGE_BYTES, THREAD_NAME,
-			     &r->stack);
-
-	if (err)
-		return err;
-	err = os_commit((char *)r->stack + PP_PAGE_BYTES,
-			r->stack_bytes - PP_PAGE_BYTES);
-	if (err)
-		drop_stack(r);
-	return err;
-}
-
-/* -EINVAL means that thread-local storage does not fit. */
-static int make_thread_and_stack(struct reclaimd *r)
-{
-	int err = -EINVAL;
-
-	if (!r->stack)
-		r->stack_bytes = round_up_pow2(STACK_BYTES +
-					       (size_t)PTHREAD_STACK_MIN,
-					       PP_PAGE_BYTES);
-	for (unsigned i = 0; i < STACK_MAX_TRIES && err == -EINVAL; i++) {
-		if (!r->stack && make_stack(r))
-			return -ENOMEM;
-		err = make_thread(r);
-		if (err == -EINVAL) {
-			drop_stack(r);
-			r->stack_bytes *= 2;
-		}
-	}
-	return err;
-}
-
-static int start_masked(struct reclaimd *r)
-{
-	sigset_t all, saved;
-	int err;
-
-	if (fault_hit(FAULT_THREAD))
-		return -EAGAIN;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	err = make_thread_and_stack(r);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return err;
-}
 
 static void list_add(struct reclaimd *r)
 {
 	lock_acquire(&list_lock);
 	r->next = running;
 	running = r;
-	add_relaxed(&nr_running, 1);
 	lock_release(&list_lock);
 }
 
@@ -345,7 +255,6 @@ static void list_del(struct reclaimd *r)
 	while (*link != r)
 		link = &(*link)->next;
 	*link = r->next;
-	sub_relaxed(&nr_running, 1);
 	lock_release(&list_lock);
 }
 
@@ -359,7 +268,7 @@ int reclaimd_start(struct reclaimd *r)
 	pcp_watch_thread_exit();
 	store_relaxed(&r->stop, false);
 	list_add(r);
-	err = start_masked(r);
+	err = helper_thread_start(&r->thread);
 	if (err)
 		list_del(r);
 	store_relaxed(&r->state, err ? RECLAIMD_NONE : RECLAIMD_RUNNING);
@@ -371,11 +280,11 @@ void reclaimd_stop(struct reclaimd *r)
 	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
 		store_relaxed(&r->stop, true);
 		pcp_kick_reclaimd(r->reg);
-		pthread_join(r->thread, NULL);
+		helper_thread_join(&r->thread);
 		list_del(r);
 		store_relaxed(&r->state, RECLAIMD_NONE);
 	}
-	drop_stack(r);
+	helper_thread_drop(&r->thread);
 }
 
 void reclaimd_forget(struct reclaimd *r)
@@ -385,7 +294,7 @@ void reclaimd_forget(struct reclaimd *r)
 	store_relaxed(&r->reg->resting, false);
 	store_relaxed(&r->done, load_relaxed(&r->wanted));
 	store_relaxed(&r->next_ns, 0);
-	store_relaxed(&nr_running, 0);
+	helper_threads_forget();
 	running = NULL;
 	lock_init(&list_lock, LOCK_RANK_LEAF);
 }
@@ -393,5 +302,10 @@ void reclaimd_forget(struct reclaimd *r)
 void reclaimd_init(struct reclaimd *r, struct pcp_registry *reg)
 {
 	r->reg = reg;
+	r->thread = (struct helper_thread){
+		.name = THREAD_NAME,
+		.body = reclaimd_loop,
+		.arg = r,
+	};
 	store_relaxed(&r->state, RECLAIMD_NONE);
 }

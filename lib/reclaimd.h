@@ -19,9 +19,8 @@
  *
  * The thread is made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()
- * allocates, and the loader's locks may be held.  It blocks all signals, has a
- * stack of its own and no descriptor.  It does not exist in the child of a
- * fork.
+ * allocates, and the loader's locks may be held.  It has no descriptor (see
+ * helper_thread.h for the rest), and does not exist in the child of a fork.
  *
  * I1: done <= wanted, as differences of 32 bits
  * I2: state is RUNNING iff there is a thread
@@ -29,8 +28,7 @@
 #ifndef PP_RECLAIMD_H
 #define PP_RECLAIMD_H
 
-#include <pthread.h>
-
+#include "helper_thread.h"
 #include "pcp_drain.h"
 
 /* At most twenty drains a second. */
@@ -52,9 +50,7 @@ struct reclaimd {
 	_Atomic bool		stop;
 
 	/* who starts and stops it */
-	pthread_t		thread;
-	void			*stack;
-	size_t			stack_bytes;
+	struct helper_thread	thread;
 
 	/* reclaimd's list lock */
 	struct reclaimd		*next;

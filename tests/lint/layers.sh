@@ -15,7 +15,7 @@ layers="
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
-9	reclaimd
+9	helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books
 12	pool pool_set show diagnose check cache api numa
