@@ -353,7 +353,9 @@ void pcp_flush(struct pcp *pcp)
 
 void pcp_kick_reclaimd(struct pcp_registry *reg)
 {
-	add_relaxed(&reg->kick, 1);
+	/* Release: pairs with the acquire in reclaimd_loop(), which then sees
+	 * what there is to do. */
+	add_release(&reg->kick, 1);
 	waitq_wake_one(&reg->kick);
 }
 

@@ -164,6 +164,8 @@ struct pcp_registry {
 	void		(*drain_small)(struct pcp_registry *reg,
 				       struct pcp *pcp);
 	void		(*free_deferred)(struct pcp *pcp, void *p);
+	/* what pool_follow_limit() does; NULL: no pool around it */
+	int		(*follow_limit)(struct pcp_registry *reg);
 	/* free memory in slabs and depots, an estimate from above */
 	uint64_t	(*small_free_bytes)(struct pcp_registry *reg);
 	struct slab_heap *heap;	/* for flush_small() */
@@ -172,6 +174,11 @@ struct pcp_registry {
 
 	/* frees that no cache could take: handlers push, pool_enter() takes */
 	_Atomic(void *)	deferred;
+
+	/* watch to write, for reclaimd: how often memory was short outside of
+	 * the pool; what the limit auto comes to by now, 0: as it was */
+	_Atomic uint32_t outside_pressure;
+	_Atomic uint64_t auto_limit_bytes;
 
 	/* reclaimd sleeps on kick; resting: not even for a time */
 	_Atomic uint32_t kick;

@@ -130,6 +130,14 @@ static void list_del(struct pp_pool *pool)
 	lock_release(&pool_list_lock);
 }
 
+void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg)
+{
+	lock_acquire(&pool_list_lock);
+	for_each_pool(pool)
+		visit(pool, arg);
+	lock_release(&pool_list_lock);
+}
+
 static void init_zones(struct pp_pool *pool, const struct pp_config *config,
 		       const struct pool_tables *tables)
 {
@@ -158,6 +166,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	init_zones(pool, config, tables);
 	pcp_registry_init(&pool->registry, pool->zones, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
+	pool->registry.follow_limit = pool_follow_limit;
 	pool->registry.nodes = pool->nodes;
 	reclaimd_init(&pool->reclaimd, &pool->registry);
 	pool->registry.reclaimd = &pool->reclaimd;
@@ -166,6 +175,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
 	pool->config = *config;
 	store_relaxed(&pool->verbose, config->verbose);
+	store_relaxed(&pool->limit_is_auto, !config->limit_bytes);
 }
 
 int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting)

@@ -206,6 +206,22 @@ static unsigned tick(struct reclaimd *r)
 	return nr;
 }
 
+/*
+ * The limit of a container has changed: the pool's follows, at once or, where
+ * more is used than it allows, by what is freed, once a second.
+ */
+static void follow_limit(struct reclaimd *r, uint64_t now)
+{
+	uint64_t bytes = load_relaxed(&r->reg->auto_limit_bytes);
+
+	if (bytes == r->followed_bytes &&
+	    (!r->is_behind || now < r->next_follow_ns))
+		return;
+	r->followed_bytes = bytes;
+	r->next_follow_ns = now + TICK_NS;
+	r->is_behind = r->reg->follow_limit(r->reg) == -EAGAIN;
+}
+
 static void reclaimd_loop(void *arg)
 {
 	struct reclaimd *r = arg;
@@ -213,10 +229,12 @@ static void reclaimd_loop(void *arg)
 	unsigned nr_held = 1;
 
 	while (!load_relaxed(&r->stop)) {
-		uint32_t seen = load_relaxed(&r->reg->kick);
+		/* Acquire: pairs with the release in pcp_kick_reclaimd(). */
+		uint32_t seen = load_acquire(&r->reg->kick);
 
 		vmstat_add(r->reg->vmstat, EVENT_RECLAIMD_RUNS, 1);
 		now = os_now_ns();
+		follow_limit(r, now);
 		if (now >= next_tick) {
 			nr_held = tick(r);
 			next_tick = now + TICK_NS;
@@ -226,7 +244,7 @@ static void reclaimd_loop(void *arg)
 		if (load_relaxed(&main_has_exited)) {
 			end_if_last();
 			wait_ns = min_u64(wait_ns, LAST_LOOK_NS);
-		} else if (!nr_held && wait_ns) {
+		} else if (!nr_held && wait_ns && !r->is_behind) {
 			rest(r, seen);
 			nr_held = 1;
 			next_tick = os_now_ns() + TICK_NS;

@@ -17,6 +17,9 @@
  * cache holds anything it rests until one is granted something, a request is
  * not served at once, or a drain is asked for.
  *
+ * It is also the one that changes the limit of a pool when its container gets
+ * another: what was found out by the watch is here put into effect.
+ *
  * The thread is made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()
  * allocates, and the loader's locks may be held.  It has no descriptor (see
@@ -48,6 +51,11 @@ struct reclaimd {
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
 	_Atomic int		state;
 	_Atomic bool		stop;
+
+	/* the thread */
+	uint64_t		followed_bytes;	/* see follow_limit() */
+	uint64_t		next_follow_ns;
+	bool			is_behind;
 
 	/* who starts and stops it */
 	struct helper_thread	thread;
