@@ -45,7 +45,8 @@
 	X(drain_waits, DRAIN_WAITS, 0, "Requests that waited for a drain") \
 	X(reclaimd_runs, RECLAIMD_RUNS, 0, "Times the background woke") \
 	X(node_fallback, NODE_FALLBACK, 0, "Runs from another node") \
-	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied")
+	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied") \
+	X(pressure_events, PRESSURE_EVENTS, 0, "Times of outside pressure")
 
 /* Those that vmstat counts. */
 #define SHOW_ITEMS(X) \
@@ -60,7 +61,8 @@
 	X(drain_waits, DRAIN_WAITS, EVENT_DRAIN_WAITS) \
 	X(reclaimd_runs, RECLAIMD_RUNS, EVENT_RECLAIMD_RUNS) \
 	X(node_fallback, NODE_FALLBACK, EVENT_NODE_FALLBACK) \
-	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS)
+	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS) \
+	X(pressure_events, PRESSURE_EVENTS, EVENT_PRESSURE_EVENTS)
 
 struct stat_name {
 	const char	*name;

@@ -50,7 +50,8 @@
 	X(DRAIN_WAITS,	   "requests that waited for that") \
 	X(IDLE_DRAINS,	   "caches of idle threads that were emptied") \
 	X(RECLAIMD_RUNS,   "times that reclaimd woke") \
-	X(NODE_FALLBACK,   "runs that came from another node")
+	X(NODE_FALLBACK,   "runs that came from another node") \
+	X(PRESSURE_EVENTS, "times that memory was short outside of the pool")
 
 /* These go up and down, in slow paths. */
 #define PP_LEVELS(X) \

@@ -46,6 +46,7 @@ enum pp_stat {
 	PP_STAT_RECLAIMD_RUNS,		/* the background thread woke */
 	PP_STAT_NODE_FALLBACK,		/* runs from another node */
 	PP_STAT_IDLE_DRAINS,		/* caches of idle threads emptied */
+	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
 	PP_NR_STATS
 };
 
@@ -63,7 +64,7 @@ struct pp_stats {
 	int64_t	refill_pages, flush_pages, slab_new, slab_freed;
 	int64_t	slab_pages, slab_free_bytes;
 	int64_t	drains, drain_waits, reclaimd_runs, node_fallback;
-	int64_t	idle_drains;
+	int64_t	idle_drains, pressure_events;
 };
 
 /**

@@ -103,6 +103,7 @@ static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 	SAME(RECLAIMD_RUNS, reclaimd_runs);
 	SAME(NODE_FALLBACK, node_fallback);
 	SAME(IDLE_DRAINS, idle_drains);
+	SAME(PRESSURE_EVENTS, pressure_events);
 #undef SAME
 	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.nr_threads, 1);
