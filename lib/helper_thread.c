@@ -55,15 +55,17 @@ void helper_thread_drop(struct helper_thread *t)
 /* Below it a page without access. */
 static int make_stack(struct helper_thread *t)
 {
-	int err = os_reserve(t->stack_bytes, PP_PAGE_BYTES, t->name,
-			     &t->stack);
+	void *stack;
+	int err = os_reserve(t->stack_bytes, PP_PAGE_BYTES, t->name, &stack);
 
 	if (err)
 		return err;
-	err = os_commit((char *)t->stack + PP_PAGE_BYTES,
+	err = os_commit((char *)stack + PP_PAGE_BYTES,
 			t->stack_bytes - PP_PAGE_BYTES);
 	if (err)
-		helper_thread_drop(t);
+		os_unreserve(stack, t->stack_bytes);
+	else
+		t->stack = stack;
 	return err;
 }
 
