@@ -9,6 +9,7 @@
 #include "pagepool/reclaim.h"
 #include "show.h"
 #include "slowpath.h"
+#include "watch.h"
 
 /* Settings */
 
@@ -64,8 +65,7 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out)
 	}
 	pool_hook_fork();
 	*out = memory;
-	/* Without it threads that need a drain do it themselves. */
-	reclaimd_start(&(*out)->reclaimd);
+	pool_start_threads(memory);
 	return 0;
 }
 
@@ -90,15 +90,21 @@ struct pp_pool *pp_pool_default(void)
 	if (!pool)
 		errno = ENOMEM;
 	else if (!pool_is_preloaded)
-		reclaimd_start(&pool->reclaimd);
+		pool_start_threads(pool);
 	return pool;
 }
 
 int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 {
+	int err;
+
 	if (!pool || !name || !value)
 		return -EINVAL;
-	return pool_set(pool, name, value);
+	err = pool_set(pool, name, value);
+	/* The limit may follow from now on. */
+	if (!err)
+		watch_start(pool);
+	return err;
 }
 
 int pp_pool_drain(struct pp_pool *pool)

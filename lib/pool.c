@@ -8,6 +8,7 @@
 #include "backing.h"
 #include "os/os.h"
 #include "show.h"
+#include "watch.h"
 
 #define REPORT_INTERVAL_NS	10000000000ull
 
@@ -98,6 +99,7 @@ void pool_fork_child(void)
 		if (!inside)
 			adopt_isolated(pool);
 	}
+	watch_forget();
 	pool_fork_parent();
 }
 
@@ -128,6 +130,13 @@ static void list_del(struct pp_pool *pool)
 		link = &(*link)->next;
 	*link = pool->next;
 	lock_release(&pool_list_lock);
+}
+
+void pool_start_threads(struct pp_pool *pool)
+{
+	/* Without it threads that need a drain do it themselves. */
+	reclaimd_start(&pool->reclaimd);
+	watch_start(pool);
 }
 
 void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg)
@@ -300,7 +309,7 @@ int pool_exit(struct pp_pool *pool)
 	err = pcp_detach_all(&pool->registry);
 	if (err) {
 		if (has_thread)
-			reclaimd_start(&pool->reclaimd);
+			pool_start_threads(pool);
 		return err;
 	}
 	list_del(pool);

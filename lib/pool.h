@@ -95,6 +95,12 @@ int pool_set(struct pp_pool *pool, const char *name, const char *value);
  */
 int pool_follow_limit(struct pcp_registry *reg);
 
+/**
+ * pool_start_threads() - make the pool's own threads, if there are none yet.
+ * Context: not from inside an allocation; no lock held.
+ */
+void pool_start_threads(struct pp_pool *pool);
+
 /* Calls @visit for each pool, with the lock of their list held. */
 void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg);
 

@@ -58,6 +58,12 @@ int os_membarrier(void);
  * 0: not known (no /proc). */
 unsigned os_nr_threads(void);
 
+/*
+ * Gives the calling thread a table of descriptors of its own, which is empty.
+ * -ENOSYS where the kernel is older than 5.9, -EPERM where a filter refuses.
+ */
+int os_own_descriptors(void);
+
 void os_yield(void);
 uint64_t os_now_ns(void);
 uint64_t os_machine_bytes(void);	/* physical memory; 0: not known */

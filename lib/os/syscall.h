@@ -118,6 +118,16 @@ static inline long sys_futex_wake(_Atomic uint32_t *word, int nr_wake)
 			 nr_wake, 0, 0, 0);
 }
 
+static inline long sys_close(int fd)
+{
+	return sys_call3(SYS_close, fd, 0, 0);
+}
+
+static inline long sys_read(int fd, void *buf, size_t len)
+{
+	return sys_call3(SYS_read, fd, (long)(uintptr_t)buf, (long)len);
+}
+
 static inline long sys_membarrier(int command)
 {
 	return sys_call3(SYS_membarrier, command, 0, 0);

@@ -18,7 +18,7 @@ layers="
 9	helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books
-12	pool pool_set show diagnose check cache api numa
+12	pool pool_set watch show diagnose check cache api numa
 "
 
 cd "$PP_SRC/lib" || exit 1
