@@ -448,7 +448,7 @@ static void limit_follows(void)
 	await_watch();
 	CHECK(limit_pages() == auto_pages(256));
 	for (i = 0; i < 3; i++) {
-		change_limit(1024);
+		change_limit(384);
 		change_limit(160);
 	}
 	change_limit(256);
@@ -498,15 +498,15 @@ static void limit_that_is_set(void)
 	make_thread();
 	await_watch();
 	set("limit", "64M", 0);
-	write_limit(1024);
+	write_limit(384);
 	storm_nap_us(500000);
 	CHECK(limit_pages() == LIMIT_PAGES(64));
 	set("limit", "auto", 0);
-	CHECK(limit_pages() == auto_pages(1024));
-	change_limit(512);
+	CHECK(limit_pages() == auto_pages(384));
+	change_limit(320);
 	set("limit", "64M", 0);
 	set("limit", "auto", 0);
-	CHECK(limit_pages() == auto_pages(512));
+	CHECK(limit_pages() == auto_pages(320));
 	change_limit(256);
 	check_end();
 }
