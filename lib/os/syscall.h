@@ -10,7 +10,9 @@
 #ifndef PP_OS_SYSCALL_H
 #define PP_OS_SYSCALL_H
 
+#include <errno.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -75,10 +77,23 @@ static inline long sys_mmap(void *addr, size_t bytes, int prot, int flags)
 			 flags, -1, 0);
 }
 
+#if defined(__SANITIZE_THREAD__)
+
+/* The sanitizer has to see it: else what the next thread maps there is taken
+ * for the same memory. */
+static inline long sys_munmap(void *addr, size_t bytes)
+{
+	return munmap(addr, bytes) ? -EINVAL : 0;
+}
+
+#else
+
 static inline long sys_munmap(void *addr, size_t bytes)
 {
 	return sys_call3(SYS_munmap, (long)(uintptr_t)addr, (long)bytes, 0);
 }
+
+#endif
 
 static inline long sys_mprotect(void *addr, size_t bytes, int prot)
 {

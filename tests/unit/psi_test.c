@@ -396,10 +396,11 @@ static void test_psi_kernel(void **state)
 	memset(&service, 0, sizeof(service));
 	psi_find("", &service, PSI_SERVICE, &source);
 	if (source.kind == PSI_NONE)
-		skip();
+		test_skip("the kernel tells of no pressure");
 	fd = psi_open(&source);
+	/* Before Linux 6.5 for root alone. */
 	if (fd == -EPERM || fd == -EOPNOTSUPP || fd == -EINVAL)
-		skip();		/* before Linux 6.5 for root alone */
+		test_skip("the kernel tells root alone");
 	assert_true(fd >= 0);
 	assert_int_equal(poll_one(fd, 100) & POLLERR, 0);
 	assert_true(answer(fd) != PSI_LOST);
