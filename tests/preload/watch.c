@@ -7,6 +7,7 @@
  * limit_* may change; it is 256M when they begin.  The other cases find in the
  * environment what watch.test gave them.
  */
+#include "filter.h"
 #include "storm.h"
 #include <dirent.h>
 #include <poll.h>
@@ -208,6 +209,30 @@ static void unix_socket(void)
 	check_end();
 }
 
+/* The program may do no more than it needs, or it is killed: that holds for its
+ * other threads too. */
+static void confined(void)
+{
+	static const int calls[] = {
+		SYS_openat, SYS_socket, SYS_connect, SYS_faccessat,
+		SYS_newfstatat, SYS_inotify_init1,
+	};
+	int fd;
+
+	listen_there();
+	make_thread();
+	fd = accept_watch();
+	if (!filter_calls_by(calls, sizeof(calls) / sizeof(calls[0]),
+			     SECCOMP_RET_KILL_PROCESS))
+		check_skip("seccomp filters are not allowed here");
+	/* What is open is heard; what is gone is not looked for. */
+	CHECK(write(fd, "x", 1) == 1);
+	SOON(events() == 1);
+	close(fd);
+	storm_nap_us(3000000);
+	check_end();
+}
+
 static void child_hears(void)
 {
 	make_thread();
@@ -380,29 +405,39 @@ static void main_leaves(void)
 
 /* The container's limit */
 
-static void write_limit(long mib)
+static int open_limit(void)
 {
 	static const char *const name[] = { "memory.max",
 					    "memory.limit_in_bytes" };
 	const char *group = getenv("WATCH_GROUP");
-	char path[4200], text[32];
-	bool written = false;
+	char path[4200];
+	int fd = -1;
 	size_t i;
-	int fd;
 
 	if (!group)
 		check_skip("no control group to change");
-	snprintf(text, sizeof(text), "%ldM\n", mib);
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 2 && fd < 0; i++) {
 		snprintf(path, sizeof(path), "%s/%s", group, name[i]);
 		fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		written = write(fd, text, strlen(text)) ==
-			  (ssize_t)strlen(text);
-		close(fd);
 	}
-	CHECK(written);
+	REQUIRE(fd >= 0);
+	return fd;
+}
+
+static void write_limit_to(int fd, long mib)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%ldM\n", mib);
+	CHECK(pwrite(fd, text, strlen(text), 0) == (ssize_t)strlen(text));
+}
+
+static void write_limit(long mib)
+{
+	int fd = open_limit();
+
+	write_limit_to(fd, mib);
+	close(fd);
 }
 
 static long limit_pages(void)
@@ -511,11 +546,31 @@ static void limit_that_is_set(void)
 	check_end();
 }
 
+/* At another root there are no groups: that is not to have no limit. */
+static void limit_at_another_root(void)
+{
+	int fd;
+
+	storm_needs_pool();
+	write_limit(256);
+	fd = open_limit();
+	make_thread();
+	await_watch();
+	if (chroot("/dev"))
+		check_skip("chroot is not permitted");
+	write_limit_to(fd, 384);
+	storm_nap_us(500000);
+	CHECK(limit_pages() == auto_pages(256));
+	write_limit_to(fd, 256);
+	check_end();
+}
+
 static const struct check_case cases[] = {
 	{ "fifo", fifo },
 	{ "fifo_costs_nothing", fifo_costs_nothing },
 	{ "daemon_closes_all", daemon_closes_all },
 	{ "unix_socket", unix_socket },
+	{ "confined", confined },
 	{ "fork_hears", fork_hears },
 	{ "nothing_to_watch", nothing_to_watch },
 	{ "hears", hears },
@@ -525,6 +580,7 @@ static const struct check_case cases[] = {
 	{ "limit_follows", limit_follows },
 	{ "limit_below_what_is_used", limit_below_what_is_used },
 	{ "limit_that_is_set", limit_that_is_set },
+	{ "limit_at_another_root", limit_at_another_root },
 };
 
 CHECK_MAIN(cases)
