@@ -8,6 +8,7 @@
 #include "os/os.h"
 #include "show.h"
 #include "slowpath.h"
+#include "watch.h"
 
 /* Settings */
 
@@ -63,8 +64,7 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out)
 	}
 	pool_hook_fork();
 	*out = memory;
-	/* Without it threads that need a drain do it themselves. */
-	reclaimd_start_all(&(*out)->registry);
+	pool_start_threads(memory);
 	return 0;
 }
 
@@ -89,15 +89,21 @@ struct pp_pool *pp_pool_default(void)
 	if (!pool)
 		errno = ENOMEM;
 	else if (!pool_is_preloaded)
-		reclaimd_start_all(&pool->registry);
+		pool_start_threads(pool);
 	return pool;
 }
 
 int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 {
+	int err;
+
 	if (!pool || !name || !value)
 		return -EINVAL;
-	return pool_set(pool, name, value);
+	err = pool_set(pool, name, value);
+	/* The limit may follow from now on. */
+	if (!err)
+		watch_start(pool);
+	return err;
 }
 
 /* Runs */

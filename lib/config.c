@@ -11,6 +11,7 @@
 #include "auto_limit.h"
 #include "base/atomic.h"
 #include "base/bits.h"
+#include "base/lock.h"
 #include "base/strbuf.h"
 
 #define ENV_PREFIX		"PAGEPOOL_"
@@ -62,6 +63,9 @@ static const struct setting settings[] = {
 };
 
 char **config_early_environ;
+
+static struct once pressure_read = ONCE_INIT;
+static struct psi_service pressure;	/* const once pressure_read is done */
 
 void config_defaults(struct pp_config *config)
 {
@@ -411,15 +415,50 @@ static bool apply_entry(struct pp_config *config, const char *entry,
 	return false;
 }
 
+/* NULL: a set-user-ID program does not take orders from its caller. */
+static char **trusted_environ(void)
+{
+	if (getauxval(AT_SECURE))
+		return NULL;
+	return environ ? environ : config_early_environ;
+}
+
+static const char *value_of(char **env, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (char **e = env; *e; e++)
+		if (strncmp(*e, name, len) == 0 && (*e)[len] == '=')
+			return *e + len + 1;
+	return NULL;
+}
+
+static void read_pressure(void)
+{
+	char **env = trusted_environ();
+
+	if (env)
+		psi_parse_service(&pressure,
+				  value_of(env, "MEMORY_PRESSURE_WATCH"),
+				  value_of(env, "MEMORY_PRESSURE_WRITE"));
+}
+
+const struct psi_service *config_pressure(void)
+{
+	once_run(&pressure_read, read_pressure);
+	return &pressure;
+}
+
 unsigned config_from_environment(struct pp_config *config)
 {
 	static _Atomic bool reported;
-	char **env = environ ? environ : config_early_environ;
+	char **env = trusted_environ();
 	unsigned nr_bad = 0;
 	bool report;
 
-	/* A set-user-ID program does not take orders from its caller. */
-	if (!env || getauxval(AT_SECURE))
+	/* Now: later the program may be changing its environment. */
+	config_pressure();
+	if (!env)
 		return 0;
 	report = !xchg_relaxed(&reported, true);
 	for (char **e = env; *e; e++)

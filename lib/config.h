@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/nodemask.h"
+#include "os/psi.h"
 
 #define CONFIG_PATH_BYTES	256
 #define CONFIG_MIN_LIMIT_BYTES	(4ull << 20)
@@ -63,6 +64,9 @@ void config_defaults(struct pp_config *config);
  * the life of the process.  Returns the number of problems.
  */
 unsigned config_from_environment(struct pp_config *config);
+
+/* What the service manager says about memory pressure; see os/psi.h. */
+const struct psi_service *config_pressure(void);
 
 /* 0, -ENOENT, -EINVAL or -ERANGE. */
 int config_set(struct pp_config *config, const char *name, const char *value);

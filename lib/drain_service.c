@@ -26,8 +26,10 @@ static int serve(struct drain_service *ds, struct pcp *self)
 
 	store_relaxed(&ds->next_ns, os_now_ns() + DRAIN_INTERVAL_NS);
 	TRACE(drain_begin, upto);
+	add_relaxed(&ds->sequence, 1);
 	err = pcp_drain_all(ds->reg, self);
 	ds->reg->drain_small(ds->reg, NULL);
+	add_release(&ds->sequence, 1);
 	vmstat_add(ds->reg->vmstat, EVENT_DRAINS, 1);
 	TRACE(drain_end, upto, err);
 	/* Release: pairs with the acquire in is_served(). */
@@ -120,7 +122,12 @@ static unsigned drain_all_idle(struct pcp_registry *reg)
 	unsigned nr;
 
 	lock_acquire(&reg->drain_lock);
+	add_relaxed(&reg->drain_service->sequence, 1);
 	nr = pcp_drain_idle(reg);
+	if (!nr)
+		reg->drain_small(reg, NULL);
+	/* Release: pairs with the acquire in snapshot(). */
+	add_release(&reg->drain_service->sequence, 1);
 	lock_release(&reg->drain_lock);
 	return nr;
 }
@@ -135,10 +142,14 @@ unsigned drain_idle(struct drain_service *ds, struct pcp *own,
 
 	for_each_zone(zone, reg->zones)
 		before[zone->index] = zone_spare_pages(zone);
-	nr = own ? !pcp_flush_if_idle(own) : drain_all_idle(reg);
-	/* Nobody is there whom the depots would serve. */
-	if (!nr)
-		reg->drain_small(reg, NULL);
+	if (own) {
+		nr = !pcp_flush_if_idle(own);
+		/* Nobody is there whom the depots would serve. */
+		if (!nr)
+			reg->drain_small(reg, NULL);
+	} else {
+		nr = drain_all_idle(reg);
+	}
 	for_each_zone(zone, reg->zones) {
 		after = zone_spare_pages(zone);
 		if (after > before[zone->index])

@@ -9,6 +9,9 @@
  * which may wait for a lock that the request's thread holds, those who want a
  * drain do it themselves under the same rule, one at a time.
  *
+ * What drained caches held is nowhere for a moment; who adds everything up sees
+ * by the sequence that a drain came in between.
+ *
  * T1: done <= wanted, as differences of 32 bits
  */
 #ifndef PP_DRAIN_SERVICE_H
@@ -37,6 +40,7 @@ struct drain_service {
 	_Atomic bool		has_nothing;	/* there was nothing to do */
 	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
 	_Atomic bool		is_away;	/* in callbacks */
+	_Atomic uint32_t	sequence;	/* odd: a drain is under way */
 };
 
 void drain_service_init(struct drain_service *ds, struct pcp_registry *reg);

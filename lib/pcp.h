@@ -165,6 +165,8 @@ struct pcp_registry {
 	void		(*drain_small)(struct pcp_registry *reg,
 				       struct pcp *pcp);
 	void		(*free_deferred)(struct pcp *pcp, void *p);
+	/* what pool_follow_limit() does; NULL: no pool around it */
+	int		(*follow_limit)(struct pcp_registry *reg);
 	/* free memory in slabs and depots, an estimate from above */
 	uint64_t	(*small_free_bytes)(struct pcp_registry *reg);
 	struct slab_heap *heap;	/* for flush_small() */
@@ -182,7 +184,10 @@ struct pcp_registry {
 	 * to tell the program that memory is low; see slowpath.h */
 	_Atomic bool	work_due;
 	_Atomic uint64_t purge_delay_ns;	/* the setting */
-	_Atomic uint32_t outside_pressure;	/* events so far */
+	/* watch to write, for reclaimd: how often memory was short outside of
+	 * the pool; what the limit auto comes to by now, 0: as it was */
+	_Atomic uint32_t outside_pressure;
+	_Atomic uint64_t auto_limit_bytes;
 
 	/* whoever drains; rank DRAIN */
 	struct lock	drain_lock;

@@ -8,6 +8,7 @@
 #include "backing.h"
 #include "os/os.h"
 #include "show.h"
+#include "watch.h"
 
 #define REPORT_INTERVAL_NS	10000000000ull
 /* What a pool keeps for each of several zones, beside the zone. */
@@ -108,6 +109,7 @@ void pool_fork_child(void)
 		if (!inside)
 			adopt_isolated(pool);
 	}
+	watch_forget();
 	pool_fork_parent();
 }
 
@@ -137,6 +139,21 @@ static void list_del(struct pp_pool *pool)
 	while (*link != pool)
 		link = &(*link)->next;
 	*link = pool->next;
+	lock_release(&pool_list_lock);
+}
+
+void pool_start_threads(struct pp_pool *pool)
+{
+	/* Without it threads that need a drain do it themselves. */
+	reclaimd_start_all(&pool->registry);
+	watch_start(pool);
+}
+
+void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg)
+{
+	lock_acquire(&pool_list_lock);
+	for_each_pool(pool)
+		visit(pool, arg);
 	lock_release(&pool_list_lock);
 }
 
@@ -192,6 +209,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	init_zones(pool, config, tables);
 	pcp_registry_init(&pool->registry, pool->zones, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
+	pool->registry.follow_limit = pool_follow_limit;
 	pool->registry.nodes = pool->nodes;
 	init_reclaim(pool, config);
 	slab_heap_init(&pool->heap, &pool->registry, tables->nr_slabs,
@@ -199,6 +217,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
 	pool->config = *config;
 	store_relaxed(&pool->verbose, config->verbose);
+	store_relaxed(&pool->limit_is_auto, !config->limit_bytes);
 }
 
 int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting)
@@ -323,7 +342,7 @@ int pool_exit(struct pp_pool *pool)
 	err = pcp_detach_all(&pool->registry);
 	if (err) {
 		if (has_thread)
-			reclaimd_start_all(&pool->registry);
+			pool_start_threads(pool);
 		return err;
 	}
 	list_del(pool);

@@ -45,6 +45,7 @@ struct pp_pool {
 
 	/* any thread */
 	_Atomic bool		verbose;
+	_Atomic bool		limit_is_auto;
 	_Atomic uint64_t	next_report_ns;
 
 	/* pool_list_lock */
@@ -88,6 +89,26 @@ struct pool_tables pool_tables_for(const struct nodes *nodes,
  * Context: entered by nobody; purges, when the limit is lowered.
  */
 int pool_set(struct pp_pool *pool, const char *name, const char *value);
+
+/**
+ * pool_follow_limit() - make reg->auto_limit_bytes the limit, if it is auto.
+ *
+ * An explicit limit stays what it is.  Raises at once, as far as the span has
+ * room.  Lowers as far as what is used allows.
+ *
+ * Context: a thread of the pool's own; drains.
+ * Return: 0; -EAGAIN if more is used than that: to be called again.
+ */
+int pool_follow_limit(struct pcp_registry *reg);
+
+/**
+ * pool_start_threads() - make the pool's own threads, if there are none yet.
+ * Context: not from inside an allocation; no lock held.
+ */
+void pool_start_threads(struct pp_pool *pool);
+
+/* Calls @visit for each pool, with the lock of their list held. */
+void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg);
 
 /* The thread's cache for the pool, entered; NULL: work without.  Each is left
  * by pool_leave().  Not when nested. */

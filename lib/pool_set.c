@@ -11,6 +11,10 @@
  * With several zones each gets its share, one after the other; if one uses more
  * than that, those before it get back what they had.
  *
+ * The limit auto follows what the container is given.  It is an order of the
+ * container's and no question: what cannot be had at once is had in part, and
+ * the rest later.  The limit of a setting that is refused stays what it was.
+ *
  * The limit pays for tables.  When it changes, all tables that may have been
  * touched are paid by the new limit, and those that were charged to used are
  * so no more.
@@ -31,6 +35,10 @@
 #define POOL_MAX_YIELDS		20000
 /* Times that others may touch tables while a change is planned. */
 #define POOL_MAX_PLANS		16
+/* Halvings of the way to a limit that cannot be reached, which end this near
+ * to what can. */
+#define POOL_MAX_APPROACHES	32
+#define POOL_NEAR_PAGES		16
 /* Batches that the kernel may refuse in a row. */
 #define POOL_MAX_REFUSALS	64
 
@@ -249,12 +257,13 @@ static void set_marks(struct pp_pool *pool, const struct pp_config *config)
 			     (unsigned)config->watermark_scale);
 }
 
-static int set_limit(struct pp_pool *pool, const struct pp_config *config)
+static int set_limit(struct pp_pool *pool, const struct pp_config *config,
+		     uint64_t limit_pages)
 {
 	struct limit_change c = {
 		.pool = pool,
 		.config = config,
-		.limit_pages = bytes_to_pages_down(config_limit_bytes(config)),
+		.limit_pages = limit_pages,
 	};
 	int err = -ESTALE;
 
@@ -270,6 +279,61 @@ static int set_limit(struct pp_pool *pool, const struct pp_config *config)
 	return err == -ESTALE ? -EBUSY : err;
 }
 
+/* The limit that follows */
+
+/*
+ * All the way to @target, or else as near as can be: between what is and what
+ * is refused lies what is possible.  Never away from it.
+ */
+static int approach_limit(struct pp_pool *pool, uint64_t target)
+{
+	uint64_t near = load_relaxed(&pool->limit_pages), far = target, middle;
+
+	if (near == target || !set_limit(pool, &pool->config, target))
+		return 0;
+	for (unsigned i = 0; i < POOL_MAX_APPROACHES; i++) {
+		middle = near / 2 + far / 2;
+		if (max_u64(near, far) - min_u64(near, far) <= POOL_NEAR_PAGES)
+			break;
+		if (set_limit(pool, &pool->config, middle))
+			far = middle;
+		else
+			near = middle;
+	}
+	return target < near ? -EAGAIN : 0;
+}
+
+static int follow_limit(struct pp_pool *pool)
+{
+	uint64_t bytes = load_relaxed(&pool->registry.auto_limit_bytes);
+	uint64_t before = load_relaxed(&pool->limit_pages);
+	int err = 0;
+
+	lock_acquire(&pool->config_lock);
+	if (bytes && !pool->config.limit_bytes)
+		err = approach_limit(pool, min_u64(bytes_to_pages_down(bytes),
+						   pool->span.nr_pages));
+	lock_release(&pool->config_lock);
+	if (load_relaxed(&pool->limit_pages) != before)
+		pcp_update_thresholds(&pool->registry);
+	return err;
+}
+
+int pool_follow_limit(struct pcp_registry *reg)
+{
+	struct pp_pool *pool = container_of(reg, struct pp_pool, registry);
+	int err = follow_limit(pool);
+
+	/* What caches hold counts as used. */
+	if (err) {
+		drain_now(&pool->drain_service, NULL);
+		err = follow_limit(pool);
+	}
+	return err;
+}
+
+/* By name */
+
 static bool is_limit(const char *name)
 {
 	return strcmp(name, "limit") == 0;
@@ -283,7 +347,8 @@ static int set_locked(struct pp_pool *pool, const char *name,
 
 	lock_assert_held(&pool->config_lock);
 	if (!err && is_limit(name))
-		err = set_limit(pool, &config);
+		err = set_limit(pool, &config,
+			bytes_to_pages_down(config_limit_bytes(&config)));
 	else if (!err && strcmp(name, "numa") == 0)
 		err = pool_set_numa(pool, &config.numa);
 	else if (!err)
@@ -296,6 +361,7 @@ static int set_locked(struct pp_pool *pool, const char *name,
 	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
 	/* What is spare is looked at with the new delay. */
 	pcp_kick_reclaimd(&pool->registry);
+	store_relaxed(&pool->limit_is_auto, !config.limit_bytes);
 	pcp_update_thresholds(&pool->registry);
 	return 0;
 }

@@ -3,17 +3,13 @@
 #include "reclaimd.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 
 #include "base/bits.h"
-#include "base/fault.h"
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
-#include "os/syscall.h"
 #include "purge.h"
 #include "trace.h"
 #include "vmscan.h"
@@ -29,15 +25,10 @@
 #define OUTSIDE_INTERVAL_NS	1000000000ull
 /* Between two looks whether the program's other threads are gone. */
 #define LAST_LOOK_NS		20000000ull
-/* The stack beyond what libc wants of one: shrinkers of the program run on it.
- * Programs with much thread-local storage need more: so often it is doubled. */
-#define STACK_BYTES		((256u << 10) * (PP_SANITIZED ? 32 : 1))
-#define STACK_MAX_TRIES		8
 
 /* All reclaimds that run, and whether main() has left by pthread_exit(). */
 static struct lock list_lock = LOCK_INIT(LEAF);
 static struct reclaimd *running;	/* list_lock */
-static _Atomic uint32_t nr_running;
 static _Atomic bool main_has_exited;
 
 /* The thread */
@@ -64,7 +55,7 @@ static void end_if_last(void)
 	pthread_t last;
 
 	/* One of several pools' threads: exit() is not to be called twice. */
-	if (os_nr_threads() != 1 + load_relaxed(&nr_running) ||
+	if (os_nr_threads() != 1 + helper_threads_running() ||
 	    xchg_relaxed(&is_ending, true))
 		return;
 	if (pthread_create(&last, NULL, end_program, NULL) == 0)
@@ -217,10 +208,32 @@ static uint64_t serve_drains(struct reclaimd *r, uint64_t now)
 	return wait_ns ? wait_ns : NEVER_NS;
 }
 
+/*
+ * The limit of a container has changed: the pool's follows, at once or, where
+ * more is used than it allows, by what is freed, once a second.
+ */
+static uint64_t follow_limit(struct reclaimd *r, uint64_t now)
+{
+	uint64_t bytes = load_relaxed(&r->reg->auto_limit_bytes);
+
+	if (bytes != r->followed_bytes ||
+	    (r->is_behind && now >= r->next_follow_ns)) {
+		r->followed_bytes = bytes;
+		r->next_follow_ns = now + TICK_NS;
+		r->is_behind = r->reg->follow_limit(r->reg) == -EAGAIN;
+		/* What the program can do without brings it nearer. */
+		if (r->is_behind)
+			for_each_zone(zone, r->reg->zones)
+				pcp_note_low(r->reg, zone);
+	}
+	return r->is_behind ? until(r->next_follow_ns, now) : NEVER_NS;
+}
+
 static uint64_t serve_pool(struct reclaimd *r, uint64_t now)
 {
 	uint64_t wait_ns = serve_drains(r, now);
 
+	wait_ns = min_u64(wait_ns, follow_limit(r, now));
 	wait_ns = min_u64(wait_ns, answer_outside(r, now));
 	hurry_tick(r, now);
 	return min_u64(wait_ns, tick(r, now));
@@ -243,10 +256,20 @@ static void rest(struct reclaimd *r, uint32_t seen)
 	r->next_tick_ns = os_now_ns() + TICK_NS;
 }
 
-static void reclaimd_loop(struct reclaimd *r)
+/* Acquire: pairs with the release in zone_kick().  What was asked before the
+ * kick, to stop too, is seen after it. */
+static bool is_to_go_on(struct reclaimd *r, uint32_t *seen)
 {
-	while (!load_relaxed(&r->stop)) {
-		uint32_t seen = load_relaxed(&r->zone->kick);
+	*seen = load_acquire(&r->zone->kick);
+	return !load_relaxed(&r->stop);
+}
+
+static void reclaimd_loop(void *arg)
+{
+	struct reclaimd *r = arg;
+	uint32_t seen;
+
+	while (is_to_go_on(r, &seen)) {
 		uint64_t now = os_now_ns(), wait_ns;
 
 		vmstat_add(r->reg->vmstat, EVENT_RECLAIMD_RUNS, 1);
@@ -265,95 +288,13 @@ static void reclaimd_loop(struct reclaimd *r)
 	}
 }
 
-static void *reclaimd_main(void *arg)
-{
-	sys_prctl(PR_SET_NAME, (long)(uintptr_t)THREAD_NAME, 0, 0, 0);
-	reclaimd_loop(arg);
-	return NULL;
-}
-
 /* Starting and stopping */
-
-static int make_thread(struct reclaimd *r)
-{
-	char *stack = (char *)r->stack + PP_PAGE_BYTES;
-	pthread_attr_t attr;
-	int err;
-
-	err = pthread_attr_init(&attr);
-	if (err)
-		return -err;
-	err = pthread_attr_setstack(&attr, stack,
-				    r->stack_bytes - PP_PAGE_BYTES);
-	if (!err)
-		err = pthread_create(&r->thread, &attr, reclaimd_main, r);
-	pthread_attr_destroy(&attr);
-	return -err;
-}
-
-static void drop_stack(struct reclaimd *r)
-{
-	if (r->stack)
-		os_unreserve(r->stack, r->stack_bytes);
-	r->stack = NULL;
-}
-
-/* Below it a page without access. */
-static int make_stack(struct reclaimd *r)
-{
-	int err = os_reserve(r->stack_bytes, PP_PAGE_BYTES, THREAD_NAME,
-			     &r->stack);
-
-	if (err)
-		return err;
-	err = os_commit((char *)r->stack + PP_PAGE_BYTES,
-			r->stack_bytes - PP_PAGE_BYTES);
-	if (err)
-		drop_stack(r);
-	return err;
-}
-
-/* -EINVAL means that thread-local storage does not fit. */
-static int make_thread_and_stack(struct reclaimd *r)
-{
-	int err = -EINVAL;
-
-	if (!r->stack)
-		r->stack_bytes = round_up_pow2(STACK_BYTES +
-					       (size_t)PTHREAD_STACK_MIN,
-					       PP_PAGE_BYTES);
-	for (unsigned i = 0; i < STACK_MAX_TRIES && err == -EINVAL; i++) {
-		if (!r->stack && make_stack(r))
-			return -ENOMEM;
-		err = make_thread(r);
-		if (err == -EINVAL) {
-			drop_stack(r);
-			r->stack_bytes *= 2;
-		}
-	}
-	return err;
-}
-
-static int start_masked(struct reclaimd *r)
-{
-	sigset_t all, saved;
-	int err;
-
-	if (fault_hit(FAULT_THREAD))
-		return -EAGAIN;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	err = make_thread_and_stack(r);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	return err;
-}
 
 static void list_add(struct reclaimd *r)
 {
 	lock_acquire(&list_lock);
 	r->next = running;
 	running = r;
-	add_relaxed(&nr_running, 1);
 	lock_release(&list_lock);
 }
 
@@ -365,7 +306,6 @@ static void list_del(struct reclaimd *r)
 	while (*link != r)
 		link = &(*link)->next;
 	*link = r->next;
-	sub_relaxed(&nr_running, 1);
 	lock_release(&list_lock);
 }
 
@@ -388,7 +328,7 @@ static int reclaimd_start(struct reclaimd *r)
 	pcp_watch_thread_exit();
 	store_relaxed(&r->stop, false);
 	list_add(r);
-	err = start_masked(r);
+	err = helper_thread_start(&r->thread);
 	if (err)
 		list_del(r);
 	set_running(r, !err);
@@ -406,11 +346,11 @@ static void reclaimd_stop(struct reclaimd *r)
 	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
 		store_relaxed(&r->stop, true);
 		zone_kick(r->zone);
-		pthread_join(r->thread, NULL);
+		helper_thread_join(&r->thread);
 		list_del(r);
 		set_running(r, false);
 	}
-	drop_stack(r);
+	helper_thread_drop(&r->thread);
 }
 
 void reclaimd_stop_all(struct pcp_registry *reg)
@@ -437,7 +377,7 @@ void reclaimd_forget_all(struct pcp_registry *reg)
 	}
 	drain_service_forget(reg->drain_service);
 	store_relaxed(&reg->work_due, true);
-	store_relaxed(&nr_running, 0);
+	helper_threads_forget();
 	running = NULL;
 	lock_init(&list_lock, LOCK_RANK_LEAF);
 }
@@ -452,6 +392,11 @@ void reclaimd_init_all(struct reclaimd *all, struct pcp_registry *reg)
 		r->zone = zone;
 		r->has_held = true;
 		r->tick_ns = TICK_NS;
+		r->thread = (struct helper_thread){
+			.name = THREAD_NAME,
+			.body = reclaimd_loop,
+			.arg = r,
+		};
 		store_relaxed(&r->state, RECLAIMD_NONE);
 	}
 }

@@ -16,6 +16,8 @@
  *			folds all counters' deltas, chooses their thresholds,
  *			and empties the caches that nobody used
  *	answers		pressure from outside, a share at a time
+ *	follows		the limit of the container, which the watch has found
+ *			to be another (watch.h)
  *
  * A thread that has nothing to do rests, for as long as nothing happens: no
  * memory is in excess, no cache holds anything.  It is kicked by
@@ -25,15 +27,15 @@
  *	a cache that is granted something		resting, kick
  *	a request for a drain, or pressure		kick
  *
- * Each of these changes its word first and then kick, and the thread reads kick
- * before it looks at any of them and sleeps only on the value it read: none is
- * lost.
+ * Each of these changes its word first and then kick (release), and the thread
+ * reads kick (acquire) before it looks at any of them, and whether it is to
+ * stop, and sleeps only on the value it read: none is lost.
  *
  * The threads are made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()
- * allocates, and the loader's locks may be held.  They block all signals, have
- * stacks of their own and no descriptor.  They do not exist in the child of a
- * fork.  Where there is none, requests do a slice of the work (slowpath.h).
+ * allocates, and the loader's locks may be held.  They have no descriptor (see
+ * helper_thread.h for the rest), and do not exist in the child of a fork.
+ * Where there is none, requests do a slice of the work (slowpath.h).
  *
  * Allocating nothing, reclaim needs no memory to free some; callbacks of the
  * program that allocate are served from the reserve.
@@ -43,9 +45,8 @@
 #ifndef PP_RECLAIMD_H
 #define PP_RECLAIMD_H
 
-#include <pthread.h>
-
 #include "drain_service.h"
+#include "helper_thread.h"
 
 enum reclaimd_state { RECLAIMD_NONE, RECLAIMD_STARTING, RECLAIMD_RUNNING };
 
@@ -59,9 +60,7 @@ struct reclaimd {
 	_Atomic bool		stop;
 
 	/* who starts and stops it */
-	pthread_t		thread;
-	void			*stack;
-	size_t			stack_bytes;
+	struct helper_thread	thread;
 
 	/* the thread */
 	uint64_t		next_tick_ns;
@@ -69,6 +68,9 @@ struct reclaimd {
 	uint64_t		next_purge_ns;
 	uint64_t		next_outside_ns;
 	uint32_t		seen_outside;	/* events that were answered */
+	uint64_t		followed_bytes;	/* see follow_limit() */
+	uint64_t		next_follow_ns;
+	bool			is_behind;
 	bool			purge_rests;	/* until there is an excess */
 	bool			has_held;	/* caches may hold something */
 

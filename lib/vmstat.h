@@ -58,7 +58,8 @@
 	X(PRESSURE_LOW,	   "episodes of memory at low") \
 	X(PRESSURE_MIN,	   "episodes of memory at min") \
 	X(PRESSURE_OOM,	   "episodes of failed requests") \
-	X(NODE_FALLBACK,   "runs that came from another node")
+	X(NODE_FALLBACK,   "runs that came from another node") \
+	X(PRESSURE_EVENTS, "times that memory was short outside of the pool")
 
 /* These go up and down, in slow paths. */
 #define PP_LEVELS(X) \

@@ -441,7 +441,9 @@ void zone_kick(struct zone *zone)
 		store_relaxed(zone->work_due, true);
 		return;
 	}
-	add_relaxed(&zone->kick, 1);
+	/* Release: pairs with the acquire in reclaimd_loop(), which then sees
+	 * what there is to do. */
+	add_release(&zone->kick, 1);
 	waitq_wake_one(&zone->kick);
 }
 

@@ -15,8 +15,9 @@
  *
  * pthread_create and thrd_create: with the program's first thread of its own
  * memory can be hidden in the cache of one that sleeps, and the background
- * thread is made that gets it back.  Here and not in an allocation, since that
- * is where a program holds no lock of the loader's.
+ * thread is made that gets it back, and the one that watches what is outside.
+ * Here and not in an allocation, since that is where a program holds no lock of
+ * the loader's.
  */
 #include <dlfcn.h>
 
@@ -105,13 +106,13 @@ static void before_thread(void)
 	if (!real_pthread_create)
 		find_thread_functions();
 	if (pool)
-		reclaimd_start_all(&pool->registry);
+		pool_start_threads(pool);
 }
 
 PP_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 			     void *(*start)(void *), void *arg)
 {
-	/* The background thread comes through here too, and finds that it is
+	/* The pool's own threads come through here too, and find that they are
 	 * being started. */
 	before_thread();
 	return real_pthread_create(thread, attr, start, arg);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #include "auto_limit.h"
+#include "config.h"
 #include "os/os.h"
 #include "tool.h"
 
@@ -33,6 +35,13 @@
 #define TRIAL_PAGES	64
 /* What a pool may take of the mappings; see doc/tuning.md. */
 #define NEEDED_MAPPINGS	3000
+
+#ifndef SYS_close_range
+#define SYS_close_range	436
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE	2u
+#endif
 
 enum level { OK, NOTE, BAD };
 
@@ -378,6 +387,104 @@ static void look_at_mappings(void)
 	     "%ld, of which this process has %ld", most, present);
 }
 
+/* What is outside of the pool */
+
+static const char *const source_name[] = {
+	"named by MEMORY_PRESSURE_WATCH", "of the own control group",
+	"of the system",
+};
+
+/* 0, or why pressure cannot be heard of there. */
+static int try_source(enum psi_kind kind, struct psi_source *source)
+{
+	int err = psi_try("", config_pressure(), kind, source), fd;
+
+	if (err)
+		return err;
+	fd = psi_open(source);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+/* One more reason behind the others. */
+static void add_reason(char *why, size_t size, const struct psi_source *source,
+		       int err)
+{
+	size_t len = strlen(why);
+
+	if (err == -ECANCELED)
+		snprintf(why, size, ": MEMORY_PRESSURE_WATCH is /dev/null");
+	else if (err != -ENODATA)
+		snprintf(why + len, size - len, ": %.250s: %s",
+			 *source->path ? source->path :
+			 "memory.pressure of the own group", strerror(-err));
+}
+
+static void look_at_pressure(int no_watch)
+{
+	static struct psi_source source;
+	char why[TEXT_BYTES] = "";
+	enum psi_kind kind;
+	int err;
+
+	if (no_watch) {
+		fact(NOTE, "pressure", "is not heard of: close_range: %s",
+		     strerror(-no_watch));
+		return;
+	}
+	for (kind = PSI_SERVICE; kind < PSI_NONE; kind++) {
+		err = try_source(kind, &source);
+		if (!err) {
+			fact(OK, "pressure", "is heard of by %s, %s",
+			     source.path, source_name[kind]);
+			return;
+		}
+		add_reason(why, sizeof(why), &source, err);
+	}
+	fact(NOTE, "pressure", "is not heard of%s", why);
+}
+
+static void watch_source(void *arg, const struct auto_limit_source *found)
+{
+	int *fd = arg;
+
+	if (found->path && *fd >= 0 &&
+	    inotify_add_watch(*fd, found->path, IN_MODIFY) < 0) {
+		close(*fd);
+		*fd = -errno;
+	}
+}
+
+static void look_at_changes(int no_watch)
+{
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	fd = fd < 0 ? -errno : fd;
+	auto_limit_bytes(watch_source, &fd);
+	if (no_watch)
+		fact(NOTE, "limit changes", "are not noticed: close_range: %s",
+		     strerror(-no_watch));
+	else if (fd < 0)
+		fact(NOTE, "limit changes", "are looked for every 5 s: "
+		     "inotify: %s", strerror(-fd));
+	else
+		fact(OK, "limit changes", "are noticed at once");
+	if (fd >= 0)
+		close(fd);
+}
+
+static void look_outside(void)
+{
+	/* Closes nothing that there is. */
+	int no_watch = minus_errno(syscall(SYS_close_range, ~0u, ~0u,
+					   CLOSE_RANGE_UNSHARE));
+
+	look_at_pressure(no_watch);
+	look_at_changes(no_watch);
+}
+
 /* The system */
 
 static void look_at_file(const char *name, const char *path, bool show,
@@ -427,8 +534,6 @@ static void look_at_groups(void)
 static void look_at_system(void)
 {
 	look_at_groups();
-	look_at_file("pressure", "/proc/pressure/memory", false,
-		     "the system does not tell of pressure");
 	look_at_file("huge pages", "/sys/kernel/mm/transparent_hugepage/"
 		     "enabled", true, "no transparent huge pages");
 	look_at_file("nodes", "/sys/devices/system/node/online", true,
@@ -548,6 +653,7 @@ int doctor(char **argv)
 	look_at_rlimits();
 	look_at_overcommit();
 	look_at_mappings();
+	look_outside();
 	look_at_system();
 	if (json)
 		puts("\n]");

@@ -54,6 +54,7 @@ enum pp_stat {
 	PP_STAT_PRESSURE_LOW,		/* episodes */
 	PP_STAT_PRESSURE_MIN,
 	PP_STAT_PRESSURE_OOM,
+	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
 	PP_NR_STATS
 };
 
@@ -74,6 +75,7 @@ struct pp_stats {
 	int64_t	idle_drains;
 	int64_t	reclaimd_pages, direct_reclaims, direct_pages, scanned;
 	int64_t	throttled, pressure_low, pressure_min, pressure_oom;
+	int64_t	pressure_events;
 };
 
 /**

@@ -2,8 +2,10 @@
 /* cgroup.c - see cgroup.h. */
 #include "os/cgroup.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "os/os.h"
@@ -23,11 +25,21 @@ struct reader {
 	char		chunk[CHUNK_BYTES];
 };
 
+struct walk;
+
+/* What to do in a group; false if those above it do not matter. */
+typedef bool group_fn(struct walk *w, unsigned version, bool is_own);
+
 /* Mapped for the time of a walk, because stacks may be small. */
 struct walk {
 	const char	*root;
+	group_fn	*do_group;
 	cgroup_visit_fn	*visit;
 	void		*arg;
+	const char	*wanted;		/* a file, see find_file() */
+	char		*found;			/* and its path */
+	size_t		found_bytes;
+	int		find_err;
 	bool		has_group[3];		/* by version */
 	bool		has_mount[3];		/* one that shows the group */
 	char		group[3][PATH_BYTES];
@@ -247,7 +259,6 @@ static bool counts_children(struct walk *w)
 	return strcmp(w->word, "0") != 0;
 }
 
-/* False if the groups above do not matter. */
 static bool visit_group(struct walk *w, unsigned version, bool is_own)
 {
 	if (version == 2) {
@@ -261,6 +272,25 @@ static bool visit_group(struct walk *w, unsigned version, bool is_own)
 	if (is_own)
 		visit_stat(w);
 	return true;
+}
+
+/* The wanted file of the process's own group of version 2. */
+static bool find_file(struct walk *w, unsigned version, bool is_own PP_UNUSED)
+{
+	size_t len, path_len;
+
+	if (version != 2 || w->find_err != -ENOENT)
+		return false;
+	len = add_file(w, w->wanted);
+	path_len = strlen(w->path);
+	if (sys_call3(SYS_faccessat, AT_FDCWD, (long)(uintptr_t)w->path,
+		      F_OK) == 0) {
+		w->find_err = path_len < w->found_bytes ? 0 : -ENAMETOOLONG;
+		if (!w->find_err)
+			memcpy(w->found, w->path, path_len + 1);
+	}
+	w->path[len] = '\0';
+	return false;
 }
 
 /* From the group to the mount point */
@@ -306,7 +336,7 @@ static void visit_mount(struct walk *w, unsigned version, const char *group)
 	if (!set_path(w, group))
 		return;
 	for (unsigned i = 0; i < MAX_LEVELS; i++) {
-		if (!visit_group(w, version, is_own))
+		if (!w->do_group(w, version, is_own))
 			return;
 		slash = strrchr(w->path, '/');
 		if (!slash || (size_t)(slash - w->path) < top)
@@ -429,23 +459,56 @@ static void read_groups(struct walk *w)
 	close_file(in);
 }
 
-void cgroup_walk(const char *root, cgroup_visit_fn *visit, void *arg)
+static struct walk *make_walk(const char *root, group_fn *do_group)
 {
 	struct walk *w;
 	void *storage;
 
 	if (os_map_storage(sizeof(*w), &storage))
-		return;
+		return NULL;
 	w = storage;
 	w->root = root;
-	w->visit = visit;
-	w->arg = arg;
+	w->do_group = do_group;
+	return w;
+}
+
+static void walk_groups(struct walk *w)
+{
 	read_groups(w);
 	if (!visit_mounts(w, false))
 		visit_customary(w);
 	else if (has_strays(w))
 		visit_mounts(w, true);
+}
+
+void cgroup_walk(const char *root, cgroup_visit_fn *visit, void *arg)
+{
+	struct walk *w = make_walk(root, visit_group);
+
+	if (!w)
+		return;
+	w->visit = visit;
+	w->arg = arg;
+	walk_groups(w);
 	os_unreserve(w, sizeof(*w));
+}
+
+int cgroup_find_file(const char *root, const char *file, char *path,
+		     size_t size)
+{
+	struct walk *w = make_walk(root, find_file);
+	int err;
+
+	if (!w)
+		return -ENOMEM;
+	w->wanted = file;
+	w->found = path;
+	w->found_bytes = size;
+	w->find_err = -ENOENT;
+	walk_groups(w);
+	err = w->find_err;
+	os_unreserve(w, sizeof(*w));
+	return err;
 }
 
 static void keep_smallest(void *arg, const struct cgroup_limit *limit)

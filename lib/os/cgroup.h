@@ -53,6 +53,17 @@ typedef void cgroup_visit_fn(void *arg, const struct cgroup_limit *limit);
  */
 void cgroup_walk(const char *root, cgroup_visit_fn *visit, void *arg);
 
+/**
+ * cgroup_find_file() - a file of the process's own group of version 2.
+ * @path: the file, with @root in front.
+ *
+ * Also on hybrid systems, where it has no memory controller and may still tell
+ * of pressure.  Return: 0; -ENOENT if there is no such file; -ENAMETOOLONG,
+ * -ENOMEM.
+ */
+int cgroup_find_file(const char *root, const char *file, char *path,
+		     size_t size);
+
 /* The smallest of them, or CGROUP_UNLIMITED. */
 uint64_t cgroup_limit_bytes(const char *root);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/membarrier.h>
 #include <signal.h>
 #include <string.h>
@@ -25,6 +26,12 @@
 #endif
 #ifndef PR_SET_VMA_ANON_NAME
 #define PR_SET_VMA_ANON_NAME	0
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range		436
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE	2
 #endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED	24
@@ -177,6 +184,14 @@ unsigned os_nr_threads(void)
 		      (long)(uintptr_t)&st, 0, 0, 0) < 0)
 		return 0;
 	return st.st_nlink > 2 ? (unsigned)st.st_nlink - 2 : 0;
+}
+
+int os_own_descriptors(void)
+{
+	if (fault_hit(FAULT_UNSHARE))
+		return -ENOSYS;
+	return (int)sys_call3(SYS_close_range, 0, UINT_MAX,
+			      CLOSE_RANGE_UNSHARE);
 }
 
 /* Without /proc: some anonymous inode, which is what the kernel gives no type

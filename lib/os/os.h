@@ -70,6 +70,11 @@ void os_close(int fd);
  * where there is none: it might end the program. */
 bool os_signal_is_caught(int signal);
 void os_queue_signal(int signal, int value);
+/*
+ * Gives the calling thread a table of descriptors of its own, which is empty.
+ * -ENOSYS where the kernel is older than 5.9, -EPERM where a filter refuses.
+ */
+int os_own_descriptors(void);
 
 void os_yield(void);
 uint64_t os_now_ns(void);

@@ -10,7 +10,9 @@
 #ifndef PP_OS_SYSCALL_H
 #define PP_OS_SYSCALL_H
 
+#include <errno.h>
 #include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -75,10 +77,23 @@ static inline long sys_mmap(void *addr, size_t bytes, int prot, int flags)
 			 flags, -1, 0);
 }
 
+#if defined(__SANITIZE_THREAD__)
+
+/* The sanitizer has to see it: else what the next thread maps there is taken
+ * for the same memory. */
+static inline long sys_munmap(void *addr, size_t bytes)
+{
+	return munmap(addr, bytes) ? -EINVAL : 0;
+}
+
+#else
+
 static inline long sys_munmap(void *addr, size_t bytes)
 {
 	return sys_call3(SYS_munmap, (long)(uintptr_t)addr, (long)bytes, 0);
 }
+
+#endif
 
 static inline long sys_mprotect(void *addr, size_t bytes, int prot)
 {
@@ -116,6 +131,16 @@ static inline long sys_futex_wake(_Atomic uint32_t *word, int nr_wake)
 {
 	return sys_call6(SYS_futex, (long)(uintptr_t)word, FUTEX_WAKE_PRIVATE,
 			 nr_wake, 0, 0, 0);
+}
+
+static inline long sys_close(int fd)
+{
+	return sys_call3(SYS_close, fd, 0, 0);
+}
+
+static inline long sys_read(int fd, void *buf, size_t len)
+{
+	return sys_call3(SYS_read, fd, (long)(uintptr_t)buf, (long)len);
 }
 
 static inline long sys_membarrier(int command)

@@ -40,6 +40,7 @@ static const struct field fields[] = {
 	FIELD(direct_pages, false), FIELD(scanned, false),
 	FIELD(throttled, false), FIELD(pressure_low, false),
 	FIELD(pressure_min, false), FIELD(pressure_oom, false),
+	FIELD(pressure_events, false),
 };
 
 static_assert(COUNT_OF(fields) == PP_NR_STATS, "every number has a field");

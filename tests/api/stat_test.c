@@ -115,6 +115,7 @@ static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 	SAME(PRESSURE_LOW, pressure_low);
 	SAME(PRESSURE_MIN, pressure_min);
 	SAME(PRESSURE_OOM, pressure_oom);
+	SAME(PRESSURE_EVENTS, pressure_events);
 #undef SAME
 	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.nr_threads, 1);

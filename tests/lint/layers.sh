@@ -16,10 +16,10 @@ layers="
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
 8	shrinker pressure purge
-9	vmscan drain_service reclaimd
+9	vmscan drain_service helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books
-12	pool pool_set show diagnose check cache api numa reclaim
+12	pool pool_set watch show diagnose check cache api numa reclaim
 "
 
 cd "$PP_SRC/lib" || exit 1

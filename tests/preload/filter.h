@@ -14,8 +14,10 @@
 
 enum { FILTER_MAX_CALLS = 30 };
 
-/* Refuses them in all threads of the process, and in what it executes. */
-static inline bool filter_calls(const int *calls, size_t nr_calls, int error)
+/* Does that to them (SECCOMP_RET_...) in all threads of the process, and in what
+ * it executes. */
+static inline bool filter_calls_by(const int *calls, size_t nr_calls,
+				   unsigned action)
 {
 	struct sock_filter filter[2 * FILTER_MAX_CALLS + 2];
 	struct sock_fprog program = { .filter = filter };
@@ -28,7 +30,7 @@ static inline bool filter_calls(const int *calls, size_t nr_calls, int error)
 		filter[nr++] = (struct sock_filter)BPF_JUMP(
 			BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
 		filter[nr++] = (struct sock_filter)BPF_STMT(
-			BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error);
+			BPF_RET | BPF_K, action);
 	}
 	filter[nr++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K,
 						    SECCOMP_RET_ALLOW);
@@ -36,6 +38,12 @@ static inline bool filter_calls(const int *calls, size_t nr_calls, int error)
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
 		       SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
+}
+
+static inline bool filter_calls(const int *calls, size_t nr_calls, int error)
+{
+	return filter_calls_by(calls, nr_calls,
+			       SECCOMP_RET_ERRNO | (unsigned)error);
 }
 
 #endif /* FILTER_H */

@@ -20,6 +20,9 @@ static const struct number numbers[] = {
 	{ "getrandom", SYS_getrandom }, { "rseq", SYS_rseq },
 	{ "sched_getaffinity", SYS_sched_getaffinity },
 	{ "sysinfo", SYS_sysinfo }, { "getcpu", SYS_getcpu },
+	{ "close_range", SYS_close_range },
+	{ "inotify_init1", SYS_inotify_init1 },
+	{ "faccessat", SYS_faccessat },
 };
 
 static int number_of(const char *name)
