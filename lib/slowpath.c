@@ -243,6 +243,15 @@ static uint64_t look_idle(struct pcp_registry *reg, uint64_t now)
 	return wait_ns ? wait_ns : spare_window_slot_ns(delay_ns);
 }
 
+bool slowpath_has_idle_work(struct pcp_registry *reg)
+{
+	struct drain_service *ds = reg->drain_service;
+
+	return !load_relaxed(&ds->has_nothing) ||
+	       load_relaxed(&reg->work_due) ||
+	       os_now_ns() >= load_relaxed(&ds->next_look_ns);
+}
+
 /* Programs that wait often look once a slot, or once a second where there was
  * nothing to do; a release that makes memory excessive says so. */
 uint64_t slowpath_idle(struct pcp_registry *reg)

@@ -102,4 +102,7 @@ static inline void slowpath_end(struct pcp_registry *reg, unsigned flags)
  */
 uint64_t slowpath_idle(struct pcp_registry *reg);
 
+/* Would it do anything, now or later?  A look at a few words. */
+bool slowpath_has_idle_work(struct pcp_registry *reg);
+
 #endif

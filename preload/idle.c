@@ -5,15 +5,18 @@
  * It has no background thread, and one that has freed a lot and then waits for
  * its next request makes no call that could give memory back.  So the functions
  * in which programs wait are stood in front of: a wait is cut where something
- * is due, that is done, and the rest is waited for.  The program sees one wait.
- * A signal ends it as before, since each part is a call of libc's function
- * with the caller's mask.
+ * is due, that is done, and the rest is waited for.  The program sees one wait:
+ * between parts all signals are blocked, and each part is a call that lets in
+ * those that the program does, so that a signal ends the wait whenever it
+ * comes.
  *
  * With a background thread, or nothing to give back, it is a call of libc's
  * function after two loads.  What cannot be cut, a read or a wait for a child,
- * is not stood in front of.
+ * is not stood in front of, and neither is a sleep until a time of day, which
+ * somebody may set.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -30,35 +33,28 @@
 #define NS_PER_US	1000ull
 #define NS_PER_S	1000000000ull
 
-/* name, result, parameters, arguments */
+/* Those that are called, by themselves or by what stands in front of them. */
 #define IDLE_FUNCTIONS(X) \
-	X(poll, int, (struct pollfd *fds, nfds_t nr, int timeout), \
-	  (fds, nr, timeout)) \
-	X(__poll_chk, int, (struct pollfd *fds, nfds_t nr, int timeout, \
-	  size_t bytes), (fds, nr, timeout, bytes)) \
-	X(ppoll, int, (struct pollfd *fds, nfds_t nr, \
-	  const struct timespec *timeout, const sigset_t *mask), \
-	  (fds, nr, timeout, mask)) \
-	X(__ppoll_chk, int, (struct pollfd *fds, nfds_t nr, \
+	X(poll, (struct pollfd *fds, nfds_t nr, int timeout)) \
+	X(__poll_chk, (struct pollfd *fds, nfds_t nr, int timeout, \
+	  size_t bytes)) \
+	X(ppoll, (struct pollfd *fds, nfds_t nr, \
+	  const struct timespec *timeout, const sigset_t *mask)) \
+	X(__ppoll_chk, (struct pollfd *fds, nfds_t nr, \
 	  const struct timespec *timeout, const sigset_t *mask, \
-	  size_t bytes), (fds, nr, timeout, mask, bytes)) \
-	X(epoll_wait, int, (int fd, struct epoll_event *events, int nr, \
-	  int timeout), (fd, events, nr, timeout)) \
-	X(epoll_pwait, int, (int fd, struct epoll_event *events, int nr, \
-	  int timeout, const sigset_t *mask), (fd, events, nr, timeout, mask)) \
-	X(select, int, (int nr, fd_set *r, fd_set *w, fd_set *x, \
-	  struct timeval *timeout), (nr, r, w, x, timeout)) \
-	X(pselect, int, (int nr, fd_set *r, fd_set *w, fd_set *x, \
-	  const struct timespec *timeout, const sigset_t *mask), \
-	  (nr, r, w, x, timeout, mask)) \
-	X(nanosleep, int, (const struct timespec *want, \
-	  struct timespec *left), (want, left)) \
-	X(clock_nanosleep, int, (clockid_t clock, int flags, \
-	  const struct timespec *want, struct timespec *left), \
-	  (clock, flags, want, left))
+	  size_t bytes)) \
+	X(epoll_pwait, (int fd, struct epoll_event *events, int nr, \
+	  int timeout, const sigset_t *mask)) \
+	X(select, (int nr, fd_set *r, fd_set *w, fd_set *x, \
+	  struct timeval *timeout)) \
+	X(pselect, (int nr, fd_set *r, fd_set *w, fd_set *x, \
+	  const struct timespec *timeout, const sigset_t *mask)) \
+	X(nanosleep, (const struct timespec *want, struct timespec *left)) \
+	X(clock_nanosleep, (clockid_t clock, int flags, \
+	  const struct timespec *want, struct timespec *left))
 
-#define X(name, result, params, args) \
-	typedef result name##_fn params; \
+#define X(name, params) \
+	typedef int name##_fn params; \
 	static name##_fn *real_##name; \
 	PP_EXPORT name##_fn name;
 IDLE_FUNCTIONS(X)
@@ -67,7 +63,7 @@ IDLE_FUNCTIONS(X)
 /* Once, and again where another library was initialised before us. */
 void preload_find_waits(void)
 {
-#define X(name, result, params, args) \
+#define X(name, params) \
 	*(void **)&real_##name = preload_next_symbol(#name, (void *)name);
 	IDLE_FUNCTIONS(X)
 #undef X
@@ -87,6 +83,11 @@ struct wait {
 	uint64_t	part_ns;	/* of what comes next */
 };
 
+/* One part: waits for @timeout (NULL: for ever) with the signals of @mask
+ * blocked.  As poll(2): 0 if nothing happened. */
+typedef int wait_fn(void *arg, const struct timespec *timeout,
+		    const sigset_t *mask);
+
 /* The pool, if somebody has to look after it while the thread waits. */
 static struct pp_pool *neglected_pool(void)
 {
@@ -98,56 +99,92 @@ static struct pp_pool *neglected_pool(void)
 	return pool;
 }
 
-static struct wait wait_begin(uint64_t for_ns)
+/* Is the wait to be cut?  Then by wait_in_parts(). */
+static bool is_to_be_cut(struct wait *wait, uint64_t for_ns)
 {
-	struct wait wait = { .until_ns = FOREVER_NS };
-
+	wait->until_ns = FOREVER_NS;
 	/* A look around is no wait. */
-	wait.pool = for_ns ? neglected_pool() : NULL;
-	if (wait.pool && for_ns != FOREVER_NS)
-		wait.until_ns = os_now_ns() + for_ns;
-	return wait;
+	wait->pool = for_ns ? neglected_pool() : NULL;
+	if (!wait->pool || !slowpath_has_idle_work(&wait->pool->registry))
+		return false;
+	if (for_ns != FOREVER_NS)
+		wait->until_ns = os_now_ns() + for_ns;
+	return true;
 }
 
-/*
- * Is there a part to wait before the rest?  Its end is when there is something
- * to do again.  As many parts as the delay has slots, and some.
- */
-static bool wait_part(struct wait *wait)
+/* Does what is due.  Is there a part to wait before the rest?  Its end is when
+ * there is something to do again. */
+static bool is_due(struct wait *wait)
 {
-	uint64_t now, due_ns;
+	uint64_t due_ns = slowpath_idle(&wait->pool->registry);
+	uint64_t now = os_now_ns();
 
-	if (!wait->pool)
-		return false;
-	due_ns = slowpath_idle(&wait->pool->registry);
-	now = os_now_ns();
 	wait->part_ns = due_ns;
 	return due_ns != FOREVER_NS && now < wait->until_ns &&
 	       due_ns < wait->until_ns - now;
 }
 
-#define for_each_part(wait)	while (wait_part(wait))
-
-/* Is the rest what the caller asked for? */
-static bool is_as_it_is(const struct wait *wait)
-{
-	return !wait->pool || wait->until_ns == FOREVER_NS;
-}
-
-/* What is left after the parts; @for_ns if there were none. */
-static uint64_t wait_rest_ns(const struct wait *wait, uint64_t for_ns)
+static uint64_t wait_left_ns(const struct wait *wait)
 {
 	uint64_t now;
 
-	if (is_as_it_is(wait))
-		return for_ns;
+	if (wait->until_ns == FOREVER_NS)
+		return FOREVER_NS;
 	now = os_now_ns();
 	return wait->until_ns > now ? wait->until_ns - now : 0;
 }
 
-static int ms_up(uint64_t ns)
+static struct timespec to_timespec(uint64_t ns)
 {
-	return (int)((ns + NS_PER_MS - 1) / NS_PER_MS);
+	return (struct timespec){
+		.tv_sec = (time_t)(ns / NS_PER_S),
+		.tv_nsec = (long)(ns % NS_PER_S),
+	};
+}
+
+static int wait_part(const struct wait *wait, bool is_last, wait_fn *fn,
+		     void *arg, const sigset_t *mask)
+{
+	uint64_t for_ns = is_last ? wait_left_ns(wait) : wait->part_ns;
+	struct timespec part = to_timespec(for_ns);
+
+	return fn(arg, for_ns == FOREVER_NS ? NULL : &part, mask);
+}
+
+/* As many parts as the delay has slots, and some; then the rest.  @callers:
+ * mask for the wait, or NULL: the thread's. */
+static int wait_in_parts(struct wait *wait, wait_fn *fn, void *arg,
+			 const sigset_t *callers)
+{
+	bool is_last;
+	sigset_t all, own;
+	int got, saved = errno;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &own);
+	if (!callers)
+		callers = &own;
+	do {
+		is_last = !is_due(wait);
+		got = wait_part(wait, is_last, fn, arg, callers);
+	} while (!got && !is_last);
+	if (got >= 0)
+		errno = saved;
+	saved = errno;
+	pthread_sigmask(SIG_SETMASK, &own, NULL);
+	errno = saved;
+	return got;
+}
+
+static int ms_up(const struct timespec *ts)
+{
+	uint64_t ms;
+
+	if (!ts)
+		return -1;
+	ms = (uint64_t)ts->tv_sec * 1000 +
+	     ((uint64_t)ts->tv_nsec + NS_PER_MS - 1) / NS_PER_MS;
+	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
 static uint64_t from_ms(int ms)
@@ -167,244 +204,240 @@ static uint64_t from_timespec(const struct timespec *ts)
 	return (uint64_t)ts->tv_sec * NS_PER_S + (uint64_t)ts->tv_nsec;
 }
 
-static struct timespec to_timespec(uint64_t ns)
-{
-	return (struct timespec){
-		.tv_sec = (time_t)(ns / NS_PER_S),
-		.tv_nsec = (long)(ns % NS_PER_S),
-	};
-}
-
 /* Waiting for descriptors */
+
+struct poll_args {
+	struct pollfd	*fds;
+	nfds_t		nr;
+};
+
+static int poll_part(void *arg, const struct timespec *timeout,
+		     const sigset_t *mask)
+{
+	struct poll_args *args = arg;
+
+	return real_ppoll(args->fds, args->nr, timeout, mask);
+}
 
 int poll(struct pollfd *fds, nfds_t nr, int timeout)
 {
-	struct wait wait = wait_begin(from_ms(timeout));
-	int got;
+	struct poll_args args = { fds, nr };
+	struct wait wait;
 
 	FIND_REAL(poll);
-	for_each_part(&wait) {
-		got = real_poll(fds, nr, ms_up(wait.part_ns));
-		if (got)
-			return got;
-	}
-	return real_poll(fds, nr, timeout < 0 ? timeout :
-			 ms_up(wait_rest_ns(&wait, from_ms(timeout))));
-}
-
-/* What the fortified form checks was checked when it was called first. */
-int __poll_chk(struct pollfd *fds, nfds_t nr, int timeout, size_t bytes)
-{
-	FIND_REAL(__poll_chk);
-	return nr * sizeof(*fds) > bytes ?
-	       real___poll_chk(fds, nr, timeout, bytes) :
-	       poll(fds, nr, timeout);
+	if (!is_to_be_cut(&wait, from_ms(timeout)))
+		return real_poll(fds, nr, timeout);
+	return wait_in_parts(&wait, poll_part, &args, NULL);
 }
 
 int ppoll(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 	  const sigset_t *mask)
 {
-	uint64_t for_ns = from_timespec(timeout);
-	struct wait wait = wait_begin(for_ns);
-	struct timespec part;
-	int got;
+	struct poll_args args = { fds, nr };
+	struct wait wait;
 
 	FIND_REAL(ppoll);
-	for_each_part(&wait) {
-		part = to_timespec(wait.part_ns);
-		got = real_ppoll(fds, nr, &part, mask);
-		if (got)
-			return got;
-	}
-	part = to_timespec(wait_rest_ns(&wait, for_ns));
-	return real_ppoll(fds, nr, is_as_it_is(&wait) ? timeout : &part, mask);
+	if (!is_to_be_cut(&wait, from_timespec(timeout)))
+		return real_ppoll(fds, nr, timeout, mask);
+	return wait_in_parts(&wait, poll_part, &args, mask);
+}
+
+/* Those that fail the check of the fortified form end the program there. */
+int __poll_chk(struct pollfd *fds, nfds_t nr, int timeout, size_t bytes)
+{
+	FIND_REAL(__poll_chk);
+	return nr > bytes / sizeof(*fds) ?
+	       real___poll_chk(fds, nr, timeout, bytes) :
+	       poll(fds, nr, timeout);
 }
 
 int __ppoll_chk(struct pollfd *fds, nfds_t nr, const struct timespec *timeout,
 		const sigset_t *mask, size_t bytes)
 {
 	FIND_REAL(__ppoll_chk);
-	return nr * sizeof(*fds) > bytes ?
+	return nr > bytes / sizeof(*fds) ?
 	       real___ppoll_chk(fds, nr, timeout, mask, bytes) :
 	       ppoll(fds, nr, timeout, mask);
+}
+
+struct epoll_args {
+	int			fd, nr;
+	struct epoll_event	*events;
+};
+
+static int epoll_part(void *arg, const struct timespec *timeout,
+		      const sigset_t *mask)
+{
+	struct epoll_args *args = arg;
+
+	return real_epoll_pwait(args->fd, args->events, args->nr,
+				ms_up(timeout), mask);
 }
 
 int epoll_pwait(int fd, struct epoll_event *events, int nr, int timeout,
 		const sigset_t *mask)
 {
-	struct wait wait = wait_begin(from_ms(timeout));
-	int got;
+	struct epoll_args args = { fd, nr, events };
+	struct wait wait;
 
 	FIND_REAL(epoll_pwait);
-	for_each_part(&wait) {
-		got = real_epoll_pwait(fd, events, nr, ms_up(wait.part_ns),
-				       mask);
-		if (got)
-			return got;
-	}
-	return real_epoll_pwait(fd, events, nr, timeout < 0 ? timeout :
-				ms_up(wait_rest_ns(&wait, from_ms(timeout))),
-				mask);
+	if (!is_to_be_cut(&wait, from_ms(timeout)))
+		return real_epoll_pwait(fd, events, nr, timeout, mask);
+	return wait_in_parts(&wait, epoll_part, &args, mask);
 }
 
-int epoll_wait(int fd, struct epoll_event *events, int nr, int timeout)
+PP_EXPORT int epoll_wait(int fd, struct epoll_event *events, int nr,
+			 int timeout)
 {
 	return epoll_pwait(fd, events, nr, timeout, NULL);
 }
 
 /* The sets, which a part that ends without an event has emptied. */
-struct sets {
+struct select_args {
+	int	nr;
 	fd_set	*set[3];
 	fd_set	saved[3];
 };
 
-/* False if they are larger than libc's type says. */
-static bool sets_save(struct sets *s, int nr)
+static int select_part(void *arg, const struct timespec *timeout,
+		       const sigset_t *mask)
 {
-	if (nr < 0 || nr > FD_SETSIZE)
-		return false;
+	struct select_args *args = arg;
+
 	for (int i = 0; i < 3; i++)
-		if (s->set[i])
-			memcpy(&s->saved[i], s->set[i], sizeof(fd_set));
-	return true;
+		if (args->set[i])
+			memcpy(args->set[i], &args->saved[i], sizeof(fd_set));
+	return real_pselect(args->nr, args->set[0], args->set[1],
+			    args->set[2], timeout, mask);
 }
 
-static void sets_restore(struct sets *s)
+static int select_in_parts(struct wait *wait, int nr, fd_set **set,
+			   const sigset_t *mask)
 {
-	for (int i = 0; i < 3; i++)
-		if (s->set[i])
-			memcpy(s->set[i], &s->saved[i], sizeof(fd_set));
+	struct select_args args = { .nr = nr };
+
+	for (int i = 0; i < 3; i++) {
+		args.set[i] = set[i];
+		if (set[i])
+			memcpy(&args.saved[i], set[i], sizeof(fd_set));
+	}
+	return wait_in_parts(wait, select_part, &args, mask);
+}
+
+/* Sets that are larger than libc's type says are left alone. */
+static bool is_ordinary(int nr)
+{
+	return nr >= 0 && nr <= FD_SETSIZE;
 }
 
 int pselect(int nr, fd_set *r, fd_set *w, fd_set *x,
 	    const struct timespec *timeout, const sigset_t *mask)
 {
-	uint64_t for_ns = from_timespec(timeout);
-	struct sets sets = { .set = { r, w, x } };
-	struct wait wait = wait_begin(for_ns);
-	struct timespec part;
-	int got;
+	fd_set *set[3] = { r, w, x };
+	struct wait wait;
 
 	FIND_REAL(pselect);
-	if (!sets_save(&sets, nr))
-		wait.pool = NULL;
-	for_each_part(&wait) {
-		part = to_timespec(wait.part_ns);
-		got = real_pselect(nr, r, w, x, &part, mask);
-		if (got)
-			return got;
-		sets_restore(&sets);
-	}
-	part = to_timespec(wait_rest_ns(&wait, for_ns));
-	return real_pselect(nr, r, w, x, is_as_it_is(&wait) ? timeout : &part,
-			    mask);
+	if (!is_ordinary(nr) || !is_to_be_cut(&wait, from_timespec(timeout)))
+		return real_pselect(nr, r, w, x, timeout, mask);
+	return select_in_parts(&wait, nr, set, mask);
+}
+
+/* Microseconds may be more than a second's. */
+static uint64_t from_timeval(const struct timeval *tv)
+{
+	struct timespec ts;
+	uint64_t ns;
+
+	if (!tv)
+		return FOREVER_NS;
+	if (tv->tv_sec < 0 || tv->tv_usec < 0)
+		return 0;
+	ts.tv_sec = tv->tv_sec;
+	ts.tv_nsec = 0;
+	ns = from_timespec(&ts);
+	return ns == FOREVER_NS ? ns : ns + (uint64_t)tv->tv_usec * NS_PER_US;
 }
 
 /* Linux' select says how much of the time was left. */
 int select(int nr, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
-	struct timespec want;
-	uint64_t for_ns = FOREVER_NS, left_ns;
+	fd_set *set[3] = { r, w, x };
+	struct timespec left;
 	struct wait wait;
 	int got;
 
 	FIND_REAL(select);
-	if (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0))
+	if (!is_ordinary(nr) || !is_to_be_cut(&wait, from_timeval(timeout)))
 		return real_select(nr, r, w, x, timeout);
-	if (timeout) {
-		want = to_timespec((uint64_t)timeout->tv_usec * NS_PER_US);
-		want.tv_sec += timeout->tv_sec;
-		for_ns = from_timespec(&want);
-	}
-	wait = wait_begin(for_ns);
-	if (!wait.pool)
-		return real_select(nr, r, w, x, timeout);
-	got = pselect(nr, r, w, x, timeout ? &want : NULL, NULL);
-	if (timeout && for_ns != FOREVER_NS) {
-		left_ns = wait_rest_ns(&wait, for_ns);
-		timeout->tv_sec = (time_t)(left_ns / NS_PER_S);
-		timeout->tv_usec = (suseconds_t)(left_ns % NS_PER_S /
-						 NS_PER_US);
+	got = select_in_parts(&wait, nr, set, NULL);
+	if (timeout && wait.until_ns != FOREVER_NS) {
+		left = to_timespec(wait_left_ns(&wait));
+		timeout->tv_sec = left.tv_sec;
+		timeout->tv_usec = left.tv_nsec / (long)NS_PER_US;
 	}
 	return got;
 }
 
-/* Sleeping */
+/* Sleeping: waiting for no descriptor */
 
-/* How long a sleep takes, if parts can be measured on its clock; or
- * FOREVER_NS. */
+static int sleep_part(void *arg PP_UNUSED, const struct timespec *timeout,
+		      const sigset_t *mask)
+{
+	return real_ppoll(NULL, 0, timeout, mask);
+}
+
+/* How long a sleep takes, if it may be cut; or 0. */
 static uint64_t sleep_ns(clockid_t clock, int flags,
 			 const struct timespec *want)
 {
-	uint64_t want_ns = from_timespec(want), now_ns;
-	struct timespec now;
+	uint64_t want_ns = from_timespec(want), now_ns = os_now_ns();
 
-	if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC)
-		return FOREVER_NS;
-	if (want_ns == FOREVER_NS || !flags)
+	if (clock != CLOCK_MONOTONIC && (clock != CLOCK_REALTIME || flags))
+		return 0;
+	if (!flags)
 		return want_ns;
-	clock_gettime(clock, &now);
-	now_ns = from_timespec(&now);
 	return want_ns > now_ns ? want_ns - now_ns : 0;
-}
-
-/* Parts are by the clock that nobody sets. */
-static int sleep_parts(struct wait *wait)
-{
-	struct timespec part;
-	int err;
-
-	for_each_part(wait) {
-		part = to_timespec(wait->part_ns);
-		err = real_clock_nanosleep(CLOCK_MONOTONIC, 0, &part, NULL);
-		if (err)
-			return err;
-	}
-	return 0;
 }
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *want,
 		    struct timespec *left)
 {
-	uint64_t for_ns = sleep_ns(clock, flags, want);
-	struct timespec rest;
+	int saved = errno, err = 0;
 	struct wait wait;
-	int err;
 
 	FIND_REAL(clock_nanosleep);
-	wait = wait_begin(for_ns);
-	if (!wait.pool || for_ns == FOREVER_NS)
+	if (!is_to_be_cut(&wait, sleep_ns(clock, flags, want)))
 		return real_clock_nanosleep(clock, flags, want, left);
-	err = sleep_parts(&wait);
-	rest = to_timespec(wait_rest_ns(&wait, for_ns));
-	if (err) {
-		if (left && !flags)
-			*left = rest;
-		return err;
-	}
-	return flags ? real_clock_nanosleep(clock, flags, want, left) :
-		       real_clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, left);
+	if (wait_in_parts(&wait, sleep_part, NULL, NULL) < 0)
+		err = errno;
+	errno = saved;
+	if (err && left && !flags)
+		*left = to_timespec(wait_left_ns(&wait));
+	return err;
 }
 
 int nanosleep(const struct timespec *want, struct timespec *left)
 {
-	int err;
+	struct wait wait;
+	int got;
 
 	FIND_REAL(nanosleep);
-	if (!neglected_pool())
+	if (!is_to_be_cut(&wait, from_timespec(want)))
 		return real_nanosleep(want, left);
-	err = clock_nanosleep(CLOCK_REALTIME, 0, want, left);
-	if (err)
-		errno = err;
-	return err ? -1 : 0;
+	got = wait_in_parts(&wait, sleep_part, NULL, NULL);
+	if (got && left)
+		*left = to_timespec(wait_left_ns(&wait));
+	return got;
 }
 
 PP_EXPORT unsigned int sleep(unsigned int seconds)
 {
 	struct timespec want = { .tv_sec = (time_t)seconds }, left = { 0, 0 };
+	int saved = errno;
 
 	if (!nanosleep(&want, &left))
 		return 0;
+	errno = saved;
 	return (unsigned)left.tv_sec + (left.tv_nsec >= 500000000);
 }
 

@@ -47,19 +47,29 @@ static double now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* Returns what was resident before. */
-static long burst(void)
+static void fill(void)
 {
-	long before_kb = resident_kb();
-
 	for (int i = 0; i < NR_CHUNKS; i++) {
 		chunk[i] = malloc(CHUNK_BYTES);
 		REQUIRE(chunk[i]);
 		memset(chunk[i], 1, CHUNK_BYTES);
 	}
-	CHECK(resident_kb() > before_kb + (BURST_BYTES >> 10) * 9 / 10);
+}
+
+static void empty(void)
+{
 	for (int i = 0; i < NR_CHUNKS; i++)
 		free(chunk[i]);
+}
+
+/* Returns what was resident before. */
+static long burst(void)
+{
+	long before_kb = resident_kb();
+
+	fill();
+	CHECK(resident_kb() > before_kb + (BURST_BYTES >> 10) * 9 / 10);
+	empty();
 	CHECK(resident_kb() > before_kb + (BURST_BYTES >> 11));
 	return before_kb;
 }
@@ -312,6 +322,60 @@ static void a_signal_ends_the_wait(void)
 	check_end();
 }
 
+static volatile sig_atomic_t got_alarm;
+
+static void on_alarm(int signal)
+{
+	(void)signal;
+	got_alarm = 1;
+}
+
+/* At whatever moment of a purge it comes: blocked but for the wait, as a
+ * program must that wants to be sure of it. */
+static void no_signal_is_lost(void)
+{
+	struct sigaction action = { .sa_handler = on_alarm };
+	sigset_t blocked, before;
+
+	REQUIRE(sigaction(SIGALRM, &action, NULL) == 0);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGALRM);
+	CHECK(sigprocmask(SIG_BLOCK, &blocked, &before) == 0);
+	for (long ms = 1; ms < 80; ms += 1) {
+		struct itimerval timer = { .it_value.tv_usec = ms * 1000 };
+		struct pollfd p = { .fd = -1 };
+
+		fill();
+		empty();
+		got_alarm = 0;
+		CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+		errno = 0;
+		if (ms % 2)
+			CHECK(ppoll(&p, 1, NULL, &before) == -1);
+		else
+			CHECK(pselect(0, NULL, NULL, NULL, NULL, &before) ==
+			      -1);
+		CHECK(errno == EINTR && got_alarm);
+	}
+	/* And one that the program does not block. */
+	CHECK(sigprocmask(SIG_SETMASK, &before, NULL) == 0);
+	for (long ms = 30; ms < 80; ms += 2) {
+		struct itimerval timer = {
+			.it_value.tv_usec = ms * 1000,
+			/* Lest it is lost before the call. */
+			.it_interval.tv_sec = 5,
+		};
+		double from = now_s();
+
+		fill();
+		empty();
+		CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+		CHECK(poll(NULL, 0, -1) == -1);
+		CHECK(now_s() - from < 4);
+	}
+	check_end();
+}
+
 /* What the functions refuse, they refuse as before. */
 static void wrong_arguments_are_refused(void)
 {
@@ -342,6 +406,7 @@ static const struct check_case cases[] = {
 	{ "memory-goes-back-while-waiting", memory_goes_back_while_waiting },
 	{ "an-event-ends-the-wait", an_event_ends_the_wait },
 	{ "a-signal-ends-the-wait", a_signal_ends_the_wait },
+	{ "no-signal-is-lost", no_signal_is_lost },
 	{ "wrong-arguments-are-refused", wrong_arguments_are_refused },
 };
 
