@@ -84,8 +84,8 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out);
  * pp_pool_destroy() - end a pool.
  *
  * No other thread may be using it.  Return: 0; -EBUSY while pages of it are
- * handed out, or a thread that used it is just exiting; nothing has changed
- * then.
+ * handed out, a shrinker is registered, or a thread that used it is just
+ * exiting; nothing has changed then.
  */
 int pp_pool_destroy(struct pp_pool *pool);
 
@@ -100,7 +100,8 @@ struct pp_pool *pp_pool_default(void);
 /**
  * pp_pool_set() - change a setting of a living pool.
  * @name, @value: as for pp_config_set(); "limit", "min_free",
- *		  "watermark_scale", "numa" and "verbose" can be changed.
+ *		  "watermark_scale", "purge_delay", "pressure_signal", "numa"
+ *		  and "verbose" can be changed.
  *
  * Return: as pp_config_set(), and -EBUSY for a setting that is fixed once the
  * pool exists.

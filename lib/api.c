@@ -88,8 +88,8 @@ struct pp_pool *pp_pool_default(void)
 
 	if (!pool)
 		errno = ENOMEM;
-	else if (!pool_is_preloaded)
-		pool_start_threads(pool);
+	else
+		pool_start_own_threads(pool);
 	return pool;
 }
 
@@ -99,6 +99,7 @@ int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 
 	if (!pool || !name || !value)
 		return -EINVAL;
+	pool_start_own_threads(pool);
 	err = pool_set(pool, name, value);
 	/* The limit may follow from now on. */
 	if (!err)

@@ -184,6 +184,11 @@ static int parse_signal(const char *s, uint64_t *out)
 			*out = (uint64_t)signal_names[i].number;
 			return 0;
 		}
+	/* No handler can be had for these: libc's own two, and the two that end
+	 * and stop. */
+	if (strcmp(s, "9") == 0 || strcmp(s, "19") == 0 ||
+	    strcmp(s, "32") == 0 || strcmp(s, "33") == 0)
+		return -ERANGE;
 	return parse_number(s, out);
 }
 

@@ -149,6 +149,12 @@ void pool_start_threads(struct pp_pool *pool)
 	watch_start(pool);
 }
 
+void pool_start_own_threads(struct pp_pool *pool)
+{
+	if (!pool_is_preloaded || pool != &pool_of_process)
+		pool_start_threads(pool);
+}
+
 void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg)
 {
 	lock_acquire(&pool_list_lock);
@@ -346,6 +352,7 @@ int pool_exit(struct pp_pool *pool)
 		return err;
 	}
 	list_del(pool);
+	pressure_exit(&pool->pressure);
 	span_exit(&pool->span);
 	nodes_free(pool->nodes);
 	return 0;

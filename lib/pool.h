@@ -107,6 +107,11 @@ int pool_follow_limit(struct pcp_registry *reg);
  */
 void pool_start_threads(struct pp_pool *pool);
 
+/* The same for calls of a user of the library that are no allocations: in the
+ * child of a fork a pool has no threads until there is one of these.  Those of
+ * the preload library's pool come with the program's own. */
+void pool_start_own_threads(struct pp_pool *pool);
+
 /* Calls @visit for each pool, with the lock of their list held. */
 void pools_visit(void (*visit)(struct pp_pool *pool, void *arg), void *arg);
 

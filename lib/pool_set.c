@@ -360,7 +360,8 @@ static int set_locked(struct pp_pool *pool, const char *name,
 	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
 	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
 	/* What is spare is looked at with the new delay. */
-	pcp_kick_reclaimd(&pool->registry);
+	for_each_zone(zone, pool->zones)
+		zone_kick(zone);
 	store_relaxed(&pool->limit_is_auto, !config.limit_bytes);
 	pcp_update_thresholds(&pool->registry);
 	return 0;

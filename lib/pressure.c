@@ -46,43 +46,47 @@ static unsigned take_untold(struct pcp_registry *reg, enum pp_pressure level)
 	return untold;
 }
 
-static void forget_fd(struct pressure *p, int fd, enum pp_pressure level)
+static bool is_alive(struct pressure *p, unsigned i)
 {
-	lock_acquire(&p->lock);
-	for (unsigned i = 0; i < p->nr_fds; i++)
-		if (p->fds[i].fd == fd && p->fds[i].level == level) {
-			p->fds[i] = p->fds[--p->nr_fds];
-			break;
-		}
-	lock_release(&p->lock);
+	return os_is_same_eventfd(p->fds[i].fd, p->fds[i].own);
 }
 
-/* Returns how many there are.  Copied, since writing is a system call. */
-static unsigned fds_of(struct pressure *p, enum pp_pressure level, int *fds)
+/* Forgets those that the program has closed.  Ours is closed only if it still
+ * is ours.  Lock held. */
+static void forget_closed(struct pressure *p)
 {
-	unsigned n = 0;
+	unsigned i = 0;
 
+	while (i < p->nr_fds)
+		if (is_alive(p, i)) {
+			i++;
+		} else {
+			if (os_is_eventfd(p->fds[i].own))
+				os_close(p->fds[i].own);
+			p->fds[i] = p->fds[--p->nr_fds];
+		}
+}
+
+/* With the lock held, lest another thread closes one between the look and the
+ * write, and its number becomes a file's: neither call can wait. */
+static void tell_fds(struct pressure *p, enum pp_pressure level)
+{
 	lock_acquire(&p->lock);
+	forget_closed(p);
 	for (unsigned i = 0; i < p->nr_fds; i++)
 		if (p->fds[i].level == level)
-			fds[n++] = p->fds[i].fd;
+			os_eventfd_add(p->fds[i].own, 1);
 	lock_release(&p->lock);
-	return n;
 }
 
 static void tell(struct pcp_registry *reg, enum pp_pressure level)
 {
 	struct pressure *p = reg->pressure;
-	int fds[PP_PRESSURE_MAX_FDS], signal = load_relaxed(&p->signal);
-	unsigned nr = fds_of(p, level, fds);
+	int signal = load_relaxed(&p->signal);
 
 	vmstat_add(reg->vmstat, (enum vm_item)(EVENT_PRESSURE_LOW + level), 1);
 	TRACE(pressure, (int)level);
-	for (unsigned i = 0; i < nr; i++)
-		if (os_is_eventfd(fds[i]))
-			os_eventfd_add(fds[i], 1);
-		else
-			forget_fd(p, fds[i], level);
+	tell_fds(p, level);
 	if (signal && os_signal_is_caught(signal))
 		os_queue_signal(signal, (int)level);
 }
@@ -109,28 +113,58 @@ void pressure_look(struct pcp_registry *reg)
 		pressure_raise(reg, PP_PRESSURE_LOW);
 }
 
-int pressure_add_fd(struct pressure *p, enum pp_pressure level)
+/* Both descriptors of a new eventfd; -errno. */
+static int make_fds(int *own)
 {
-	bool has_room;
 	int fd = os_eventfd();
 
 	if (fd < 0)
 		return fd;
+	*own = os_dup_away(fd);
+	if (*own >= 0)
+		return fd;
+	os_close(fd);
+	return *own;
+}
+
+int pressure_add_fd(struct pressure *p, enum pp_pressure level)
+{
+	int own = -1, fd = make_fds(&own);
+	bool has_room;
+
+	if (fd < 0)
+		return fd;
 	lock_acquire(&p->lock);
+	forget_closed(p);
 	has_room = p->nr_fds < PP_PRESSURE_MAX_FDS;
 	if (has_room) {
 		p->fds[p->nr_fds].fd = fd;
+		p->fds[p->nr_fds].own = own;
 		p->fds[p->nr_fds++].level = level;
 	}
 	lock_release(&p->lock);
 	if (has_room)
 		return fd;
 	os_close(fd);
+	os_close(own);
 	return -ENOSPC;
+}
+
+void pressure_exit(struct pressure *p)
+{
+	lock_acquire(&p->lock);
+	for (unsigned i = 0; i < p->nr_fds; i++)
+		if (os_is_eventfd(p->fds[i].own))
+			os_close(p->fds[i].own);
+	p->nr_fds = 0;
+	lock_release(&p->lock);
 }
 
 void pressure_forget(struct pressure *p)
 {
+	for (unsigned i = 0; i < p->nr_fds; i++)
+		if (is_alive(p, i))
+			os_close(p->fds[i].own);
 	p->nr_fds = 0;
 	store_relaxed(&p->told, 0);
 	lock_init(&p->lock, LOCK_RANK_LEAF);

@@ -14,8 +14,9 @@
  * high; that ends an episode, whoever freed it.
  *
  * A descriptor belongs to the program and may be closed at any time, and its
- * number be that of something else then: what it is is looked at before each
- * write, and one that is none of ours is forgotten.
+ * number be that of something else then.  So there is a second one of the same
+ * eventfd, out of the way, which is written to while the kernel says that the
+ * two are the same (kcmp(2); where that is refused, that both look like one).
  *
  * R1: told has the bits of all levels up to the highest that was told
  */
@@ -38,7 +39,8 @@ struct pressure {
 	/* lock */
 	unsigned	nr_fds;
 	struct {
-		int			fd;
+		int			fd;	/* the program's */
+		int			own;	/* ours */
 		enum pp_pressure	level;
 	} fds[PP_PRESSURE_MAX_FDS];
 };
@@ -60,5 +62,8 @@ int pressure_add_fd(struct pressure *p, enum pp_pressure level);
 
 /* In the child of a fork: the descriptors are the parent's. */
 void pressure_forget(struct pressure *p);
+
+/* Closes ours. */
+void pressure_exit(struct pressure *p);
 
 #endif

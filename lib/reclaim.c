@@ -12,6 +12,7 @@
 struct pp_shrinker_id {
 	struct pp_pool	*pool;
 	struct shrinker	shrinker;
+	const void	*self;		/* while it is registered */
 };
 
 static_assert(sizeof(struct pp_shrinker_id) <= SLAB_MAX_BYTES,
@@ -26,8 +27,10 @@ int pp_pool_drain(struct pp_pool *pool)
 
 static bool is_valid(const struct pp_shrinker *s)
 {
+	const unsigned all = PP_SHRINKER_IO | PP_SHRINKER_CLEAN;
+
 	return s->struct_bytes == sizeof(*s) && s->name && s->count &&
-	       s->scan && !(s->flags & ~(PP_SHRINKER_IO | PP_SHRINKER_CLEAN));
+	       s->scan && !(s->flags & ~all) && s->flags != all;
 }
 
 static void copy_name(char *to, const char *from)
@@ -59,9 +62,11 @@ int pp_shrinker_register(struct pp_pool *pool,
 	id->shrinker.ops = *shrinker;
 	copy_name(id->shrinker.name, shrinker->name);
 	id->shrinker.ops.name = id->shrinker.name;
+	id->self = id;
+	*out = id;
 	shrinker_add(&pool->shrinkers, &id->shrinker);
 	vmscan_revive(&pool->registry);
-	*out = id;
+	pool_start_own_threads(pool);
 	return 0;
 }
 
@@ -71,7 +76,11 @@ void pp_shrinker_unregister(struct pp_shrinker_id *id)
 
 	if (!id)
 		return;
+	if (id->self != id)
+		bug_pointer("pp_shrinker_unregister", "", (uintptr_t)id,
+			    " is not a registered shrinker");
 	shrinker_del(&id->shrinker);
+	id->self = NULL;
 	pcp = pool_enter(id->pool);
 	pool_free(id->pool, pcp, id, pool_word(id->pool, id));
 	pool_leave(pcp);
@@ -91,6 +100,7 @@ long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages)
 	if (pool_is_nested(pool) || want.flags & PP_MEMALLOC ||
 	    shrinker_is_inside(&pool->shrinkers))
 		return -EDEADLK;
+	pool_start_own_threads(pool);
 	/* What threads have cached is as good as freed. */
 	before = pcp_sum_cached_pages(&pool->registry);
 	pool_drain(pool);
@@ -106,5 +116,6 @@ int pp_pressure_fd(struct pp_pool *pool, enum pp_pressure level)
 {
 	if (!pool || (unsigned)level >= PRESSURE_NR_LEVELS)
 		return -EINVAL;
+	pool_start_own_threads(pool);
 	return pressure_add_fd(&pool->pressure, level);
 }

@@ -66,6 +66,7 @@ struct reclaimd {
 	uint64_t		next_tick_ns;
 	uint64_t		tick_ns;
 	uint64_t		next_purge_ns;
+	uint64_t		purge_delay_ns;	/* as it was then */
 	uint64_t		next_outside_ns;
 	uint32_t		seen_outside;	/* events that were answered */
 	uint64_t		followed_bytes;	/* see follow_limit() */

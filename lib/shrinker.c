@@ -8,7 +8,11 @@
 #include "base/bug.h"
 #include "base/waitq.h"
 #include "os/os.h"
+#include "scope.h"
 #include "trace.h"
+
+/* Of a request's flags, what callbacks are told. */
+#define TOLD_FLAGS	(PP_NOIO | PP_MEMALLOC)
 
 /* Arithmetic */
 
@@ -107,7 +111,6 @@ static bool may_ask(struct shrinker *s, const struct shrink_pass *pass)
 static void frame_add(struct shrinker *s, struct shrink_frame *frame)
 {
 	frame->thread = thread_identity();
-	frame->since_ns = os_now_ns();
 	frame->next = s->frames;
 	s->frames = frame;
 }
@@ -172,7 +175,7 @@ static struct shrinker *next(struct shrinker *s,
 
 static uint64_t count_one(const struct shrinker *s, unsigned flags)
 {
-	struct pp_shrink shrink = { .flags = flags };
+	struct pp_shrink shrink = { .flags = flags & TOLD_FLAGS };
 	size_t n = s->ops.count(s->ops.arg, &shrink);
 
 	return n >= PP_SHRINK_EMPTY ? 0 : n;
@@ -184,16 +187,16 @@ static uint64_t scan_batch(struct shrinker *s, struct shrink_pass *pass,
 			   uint64_t most)
 {
 	struct pp_shrink shrink = {
-		.flags = pass->flags,
+		.flags = pass->flags & TOLD_FLAGS,
 		.nr_to_scan = most,
 		.nr_scanned = most,
 	};
 	size_t freed = s->ops.scan(s->ops.arg, &shrink);
 
-	if (freed == PP_SHRINK_STOP)
+	/* PP_SHRINK_EMPTY is count()'s, but means the same. */
+	if (freed >= PP_SHRINK_EMPTY)
 		return 0;
 	pass->nr_freed += freed;
-	add_relaxed(&s->nr_freed, freed);
 	return shrink.nr_scanned;
 }
 
@@ -237,7 +240,6 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 	scanned = scan_batches(s, pass, freeable, plan.total);
 	add_relaxed(&s->deferred, left_over(deferred, plan.delta, scanned,
 					    freeable));
-	add_relaxed(&s->nr_scanned, scanned);
 	pass->nr_scanned += scanned;
 	TRACE(mm_shrink_slab_end, s->name, pass->nr_freed - freed_before,
 	      load_relaxed(&s->deferred));
@@ -245,12 +247,14 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 
 void shrinker_run_all(struct shrinker_list *list, struct shrink_pass *pass)
 {
+	unsigned scope = scope_enter(PP_MEMALLOC);
 	struct shrink_frame frame;
 	int saved = errno;
 
 	VM_BUG_ON(pass->flags & PP_NOFS);
 	for_each_shrinker(s, list, pass, &frame)
 		shrink_one(s, pass);
+	scope_leave(scope);
 	/* That of an allocation that succeeds is not theirs to change. */
 	errno = saved;
 }
@@ -259,11 +263,13 @@ uint64_t shrinker_count_all(struct shrinker_list *list, unsigned flags)
 {
 	const struct shrink_pass pass = { .flags = flags };
 	struct shrink_frame frame;
+	unsigned scope = scope_enter(PP_MEMALLOC);
 	uint64_t sum = 0;
 	int saved = errno;
 
 	for_each_shrinker(s, list, &pass, &frame)
 		sum += count_one(s, flags);
+	scope_leave(scope);
 	errno = saved;
 	return sum;
 }

@@ -16,6 +16,9 @@
  * never enters a callback that it is in already, and the child of a fork knows
  * which frames have nobody who will end them.
  *
+ * The thread is in a scope of PP_MEMALLOC: what callbacks allocate comes from
+ * the reserve, and makes nobody call back.
+ *
  * S1: a shrinker in the list is alive or has frames
  * S2: no frame is added to a shrinker that is dead
  * S3: deferred <= 2 * freeable after a pass with no other beside it
@@ -35,7 +38,6 @@
 
 struct shrink_frame {
 	uint64_t		thread;		/* thread_identity() */
-	uint64_t		since_ns;
 	struct shrink_frame	*next;
 };
 
@@ -46,8 +48,7 @@ struct shrinker {
 	struct shrinker_list	*list;
 
 	/* any thread */
-	_Atomic uint64_t	deferred;	/* objects, as all below */
-	_Atomic uint64_t	nr_scanned, nr_freed;
+	_Atomic uint64_t	deferred;	/* objects */
 
 	/* list->lock */
 	struct shrink_frame	*frames;

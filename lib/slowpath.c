@@ -188,11 +188,11 @@ PP_COLD bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
 
 /* The next claim at low asks again, unless there is no hope. */
 static void reclaim_inline(struct pcp_registry *reg, struct zone *zone,
-			   uint64_t now)
+			   unsigned flags, uint64_t now)
 {
 	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone))
 		return;
-	vmscan_balance(reg, zone, now + INLINE_RECLAIM_NS);
+	vmscan_balance(reg, zone, flags, now + INLINE_RECLAIM_NS);
 	if (!vmscan_is_hopeless(zone))
 		store_relaxed(&zone->reclaim_wanted, false);
 }
@@ -272,8 +272,8 @@ uint64_t slowpath_idle(struct pcp_registry *reg)
 
 PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 {
-	bool may_reclaim = !(scope_add(flags) &
-			     (PP_NOWAIT | PP_NOFS | PP_MEMALLOC));
+	bool may_reclaim = !(flags & (PP_NOWAIT | PP_NORETRY | PP_NOFS |
+				      PP_MEMALLOC));
 	uint64_t now = os_now_ns();
 	bool more = false;
 
@@ -283,7 +283,7 @@ PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 		if (load_relaxed(&zone->has_reclaimd))
 			continue;
 		if (may_reclaim)
-			reclaim_inline(reg, zone, now);
+			reclaim_inline(reg, zone, flags, now);
 		more = purge_inline(reg, zone, now) || more;
 	}
 	if (more)

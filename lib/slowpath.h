@@ -83,7 +83,7 @@ bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
  * slice, where there is none. */
 void slowpath_end_slow(struct pcp_registry *reg, unsigned flags);
 
-/* @flags: of the request; SLOWPATH_FREE: it was none, and the program may hold
+/* @flags: of the request, the scope's included; SLOWPATH_FREE: it was none, and the program may hold
  * any lock. */
 static inline void slowpath_end(struct pcp_registry *reg, unsigned flags)
 {

@@ -6,7 +6,6 @@
 #include "node.h"
 #include "os/os.h"
 #include "page_alloc.h"
-#include "scope.h"
 #include "trace.h"
 
 /* The priority of the pass for pressure from outside: 2 / 2^5 of what there
@@ -88,7 +87,6 @@ static bool would_be_served(void *arg)
 static uint64_t scan_all_priorities(const struct scan *scan,
 				    bool (*enough)(void *))
 {
-	unsigned saved = scope_enter(PP_MEMALLOC);
 	uint64_t freed = 0;
 	struct scan *arg = (struct scan *)(uintptr_t)scan;
 
@@ -98,7 +96,6 @@ static uint64_t scan_all_priorities(const struct scan *scan,
 		if (enough(arg) || os_now_ns() >= scan->deadline_ns)
 			break;
 	}
-	scope_leave(saved);
 	return freed;
 }
 
@@ -138,6 +135,7 @@ uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 
 	if (can_call_back(reg, want->flags))
 		shrinker_run_all(reg->shrinkers, &pass);
+	vmstat_add(reg->vmstat, EVENT_SCANNED, (int64_t)pass.nr_scanned);
 	return pass.nr_freed;
 }
 
@@ -214,20 +212,18 @@ static uint64_t balance(const struct scan *scan)
 }
 
 uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
-			uint64_t deadline_ns)
+			unsigned flags, uint64_t deadline_ns)
 {
 	struct scan scan = {
 		.reg = reg,
 		.zone = zone,
 		.deadline_ns = deadline_ns,
+		.flags = flags,
 	};
 	uint64_t before = pcp_given_pages(reg), freed = 0;
-	unsigned saved = scope_enter(PP_MEMALLOC);
 
-	scan.flags = scope_add(0);
-	if (can_call_back(reg, scan.flags) && !is_balanced(&scan))
+	if (can_call_back(reg, flags) && !is_balanced(&scan))
 		freed = balance(&scan);
-	scope_leave(saved);
 	if (!freed && !is_balanced(&scan))
 		add_relaxed(&zone->reclaim_failures, 1);
 	vmstat_add(reg->vmstat, EVENT_RECLAIMD_PAGES,
@@ -238,12 +234,8 @@ uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 uint64_t vmscan_gently(struct pcp_registry *reg, uint64_t deadline_ns)
 {
 	const struct scan scan = { .reg = reg, .deadline_ns = deadline_ns };
-	unsigned saved = scope_enter(PP_MEMALLOC);
-	uint64_t freed = one_pass(&scan, GENTLE_PRIORITY,
-				  never_enough).nr_freed;
 
-	scope_leave(saved);
-	return freed;
+	return one_pass(&scan, GENTLE_PRIORITY, never_enough).nr_freed;
 }
 
 /* Throttling */

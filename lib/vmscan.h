@@ -7,8 +7,8 @@
  * all it has.  The loop is that of Linux mm/vmscan.c: balance_pgdat() for the
  * background thread, do_try_to_free_pages() for a request.
  *
- * Whoever reclaims is in a scope of PP_MEMALLOC: what its callbacks allocate
- * comes from the reserve, and never reclaims again (V1).
+ * Callbacks run in a scope of PP_MEMALLOC (shrinker.h): what they allocate comes
+ * from the reserve, and never reclaims again (V1).
  *
  * V1: nobody enters with PP_MEMALLOC in its scope, but for vmscan_clean()
  * V2: a run of a zone whose free pages are above high does not begin a pass
@@ -57,11 +57,12 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want);
 
 /**
  * vmscan_balance() - a run: free memory until the zone is above high.
+ * @flags: of the request, for one that does it on its way; without PP_NOFS.
  * @deadline_ns: for a thread that has something else to do.
  * Return: objects freed.
  */
 uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
-			uint64_t deadline_ns);
+			unsigned flags, uint64_t deadline_ns);
 
 /* One pass, a sixteenth of what there is, whatever is free: there is pressure
  * from outside. */

@@ -55,14 +55,16 @@ int pp_pool_drain(struct pp_pool *pool);
 /* struct pp_shrinker.flags */
 #define PP_SHRINKER_IO		1u	/* scan() may do I/O: never with
 					 * PP_NOIO */
-#define PP_SHRINKER_CLEAN	2u	/* scan() neither allocates nor does
-					 * I/O nor waits: may be called where
-					 * others may not */
+#define PP_SHRINKER_CLEAN	2u	/* neither callback allocates, does I/O
+					 * or waits: may be called where
+					 * others may not, in callbacks of
+					 * theirs too */
 
 /* What a callback is told. */
 struct pp_shrink {
 	unsigned	flags;		/* PP_NOIO, PP_MEMALLOC: of the request
-					 * that needs memory */
+					 * that needs memory; 0: the pool's
+					 * own thread asks */
 	size_t		nr_to_scan;	/* objects to free, or to look at */
 	size_t		nr_scanned;	/* looked at: nr_to_scan, unless scan()
 					 * says something else, but not 0 */
@@ -100,8 +102,8 @@ struct pp_shrinker_id;
  * pool call anyone back.  The pool's own thread has a stack of 256 KiB.
  *
  * Return: 0.
- * Errors: -EINVAL: NULL, no callback, unknown flags, a struct_bytes that is
- *         not one.  -ENOMEM.  -EDEADLK: called by a signal handler on top of a
+ * Errors: -EINVAL: NULL, no name or callback, unknown flags or both, a
+ *         struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by a signal handler on top of a
  *         call of the pool.
  */
 int pp_shrinker_register(struct pp_pool *pool,
@@ -148,9 +150,10 @@ enum pp_pressure {
  * pp_pressure_fd() - a descriptor that becomes readable at a level.
  *
  * It is an eventfd, non-blocking and closed on exec; read() returns the number
- * of episodes since the last read.  Each call makes another one.  Close it when
- * it is of no use any more: the pool notices.  It is not there for the child
- * of a fork.
+ * of episodes since the last read.  Each call makes another one, and a second
+ * descriptor of the same, numbered 700 or more, which is the pool's.  Close the
+ * one that is returned when it is of no use any more: the pool notices.  Neither
+ * is there for the child of a fork.
  *
  * Return: the descriptor.
  * Errors: -EINVAL: @pool is NULL, or no such level.  -EMFILE, -ENFILE.

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kcmp.h>
 #include <linux/membarrier.h>
 #include <signal.h>
 #include <string.h>
@@ -40,6 +41,7 @@
 #define MREMAP_DONTUNMAP	4
 #endif
 
+#define OWN_FD_LEAST	700
 #define RESERVE_FLAGS	(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 static const char *reserve_name;
@@ -213,6 +215,28 @@ bool os_is_eventfd(int fd)
 			(long)(uintptr_t)link, sizeof(link), 0, 0);
 	return len < 0 || (len == sizeof(eventfd) - 1 &&
 			   memcmp(link, eventfd, sizeof(eventfd) - 1) == 0);
+}
+
+/* -EBADF: one of them is closed.  Otherwise kcmp is not there, or refused. */
+bool os_is_same_eventfd(int fd, int other)
+{
+	long pid = sys_getpid();
+	long order = sys_call6(SYS_kcmp, pid, pid, KCMP_FILE, fd, other, 0);
+
+	if (order >= 0)
+		return order == 0;
+	return order != -EBADF && os_is_eventfd(fd) && os_is_eventfd(other);
+}
+
+/* Programs that look for a free number, or close all up to some, hardly come
+ * that far; with fewer allowed, anywhere. */
+int os_dup_away(int fd)
+{
+	long own = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, OWN_FD_LEAST);
+
+	if (own == -EINVAL || own == -EMFILE)
+		own = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
+	return (int)own;
 }
 
 int os_eventfd(void)

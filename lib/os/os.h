@@ -62,6 +62,8 @@ unsigned os_nr_threads(void);
 
 /* Is it a descriptor of the process, and an eventfd, as far as can be seen? */
 bool os_is_eventfd(int fd);
+bool os_is_same_eventfd(int fd, int other);
+int os_dup_away(int fd);		/* where programs have no descriptors */
 int os_eventfd(void);			/* non-blocking, closed on exec */
 void os_eventfd_add(int fd, uint64_t n);
 void os_close(int fd);

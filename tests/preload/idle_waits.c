@@ -47,7 +47,7 @@ static double now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void fill(void)
+static void fill_all(void)
 {
 	for (int i = 0; i < NR_CHUNKS; i++) {
 		chunk[i] = malloc(CHUNK_BYTES);
@@ -56,7 +56,7 @@ static void fill(void)
 	}
 }
 
-static void empty(void)
+static void free_all(void)
 {
 	for (int i = 0; i < NR_CHUNKS; i++)
 		free(chunk[i]);
@@ -67,9 +67,9 @@ static long burst(void)
 {
 	long before_kb = resident_kb();
 
-	fill();
+	fill_all();
 	CHECK(resident_kb() > before_kb + (BURST_BYTES >> 10) * 9 / 10);
-	empty();
+	free_all();
 	CHECK(resident_kb() > before_kb + (BURST_BYTES >> 11));
 	return before_kb;
 }
@@ -345,8 +345,8 @@ static void no_signal_is_lost(void)
 		struct itimerval timer = { .it_value.tv_usec = ms * 1000 };
 		struct pollfd p = { .fd = -1 };
 
-		fill();
-		empty();
+		fill_all();
+		free_all();
 		got_alarm = 0;
 		CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
 		errno = 0;
@@ -367,8 +367,8 @@ static void no_signal_is_lost(void)
 		};
 		double from = now_s();
 
-		fill();
-		empty();
+		fill_all();
+		free_all();
 		CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
 		CHECK(poll(NULL, 0, -1) == -1);
 		CHECK(now_s() - from < 4);
