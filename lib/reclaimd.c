@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #include "base/bits.h"
+#include "base/delay.h"
 #include "base/fault.h"
 #include "base/waitq.h"
 #include "node.h"
@@ -254,10 +255,15 @@ static void rest(struct reclaimd *r, uint32_t seen)
 
 static void reclaimd_loop(struct reclaimd *r)
 {
-	while (!load_relaxed(&r->stop)) {
-		uint32_t seen = load_relaxed(&r->zone->kick);
+	for (;;) {
+		/* Before anything is looked at.  Acquire: pairs with the
+		 * release in zone_kick(). */
+		uint32_t seen = load_acquire(&r->zone->kick);
 		uint64_t now = os_now_ns(), wait_ns;
 
+		delay_at(DELAY_LOOK);
+		if (load_relaxed(&r->stop))
+			break;
 		vmstat_add(r->reg->vmstat, EVENT_RECLAIMD_RUNS, 1);
 		wait_ns = balance(r, now);
 		wait_ns = min_u64(wait_ns, purge(r, now));
@@ -380,7 +386,8 @@ static void list_del(struct reclaimd *r)
 
 static void set_running(struct reclaimd *r, bool is_running)
 {
-	store_relaxed(&r->zone->has_reclaimd, is_running);
+	/* Full: pairs with the load in zone_kick(). */
+	xchg_full(&r->zone->has_reclaimd, is_running);
 	if (is_first(r))
 		store_relaxed(&r->reg->drain_service->has_thread, is_running);
 	store_relaxed(&r->state, is_running ? RECLAIMD_RUNNING :
@@ -400,7 +407,11 @@ static int reclaimd_start(struct reclaimd *r)
 	err = start_masked(r);
 	if (err)
 		list_del(r);
+	delay_at(DELAY_START);
 	set_running(r, !err);
+	/* Whoever had something for it before that has told nobody. */
+	if (!err)
+		zone_kick(r->zone);
 	return err;
 }
 

@@ -22,6 +22,8 @@
 	atomic_store_explicit(p, v, memory_order_release)
 #define add_relaxed(p, v)	\
 	atomic_fetch_add_explicit(p, v, memory_order_relaxed)
+#define add_release(p, v)	\
+	atomic_fetch_add_explicit(p, v, memory_order_release)
 #define sub_relaxed(p, v)	\
 	atomic_fetch_sub_explicit(p, v, memory_order_relaxed)
 #define and_release(p, v)	\
