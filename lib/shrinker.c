@@ -2,6 +2,8 @@
 /* shrinker.c - see shrinker.h. */
 #include "shrinker.h"
 
+#include <errno.h>
+
 #include "base/bits.h"
 #include "base/bug.h"
 #include "base/waitq.h"
@@ -166,13 +168,16 @@ static struct shrinker *next(struct shrinker *s,
 	for (struct shrinker *s = first(list, pass, frame); s;		\
 	     s = next(s, pass, frame))
 
-/* Asking */
+/* Asking.  A request that succeeds leaves errno alone, whatever callbacks do
+ * to it. */
 
 static uint64_t count_one(const struct shrinker *s, unsigned flags)
 {
 	struct pp_shrink shrink = { .flags = flags };
+	int saved = errno;
 	size_t n = s->ops.count(s->ops.arg, &shrink);
 
+	errno = saved;
 	return n >= PP_SHRINK_EMPTY ? 0 : n;
 }
 
@@ -186,8 +191,10 @@ static uint64_t scan_batch(struct shrinker *s, struct shrink_pass *pass,
 		.nr_to_scan = most,
 		.nr_scanned = most,
 	};
+	int saved = errno;
 	size_t freed = s->ops.scan(s->ops.arg, &shrink);
 
+	errno = saved;
 	if (freed == PP_SHRINK_STOP)
 		return 0;
 	pass->nr_freed += freed;
