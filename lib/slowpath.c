@@ -188,11 +188,16 @@ PP_COLD bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
 
 /* The next claim at low asks again, unless there is no hope. */
 static void reclaim_inline(struct pcp_registry *reg, struct zone *zone,
-			   uint64_t now)
+			   uint64_t now, unsigned flags)
 {
+	unsigned saved;
+
 	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone))
 		return;
+	/* What the request forbids is forbidden here too. */
+	saved = scope_enter(flags & PP_NOIO);
 	vmscan_balance(reg, zone, now + INLINE_RECLAIM_NS);
+	scope_leave(saved);
 	if (!vmscan_is_hopeless(zone))
 		store_relaxed(&zone->reclaim_wanted, false);
 }
@@ -215,7 +220,7 @@ static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
 PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 {
 	bool may_reclaim = !(scope_add(flags) &
-			     (PP_NOWAIT | PP_NOFS | PP_MEMALLOC));
+			     (PP_NOWAIT | PP_NORETRY | PP_NOFS | PP_MEMALLOC));
 	uint64_t now = os_now_ns();
 	bool more = false;
 
@@ -225,7 +230,7 @@ PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 		if (load_relaxed(&zone->has_reclaimd))
 			continue;
 		if (may_reclaim)
-			reclaim_inline(reg, zone, now);
+			reclaim_inline(reg, zone, now, flags);
 		more = purge_inline(reg, zone, now) || more;
 	}
 	if (more)
