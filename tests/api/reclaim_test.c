@@ -229,10 +229,12 @@ static void play_store(const char *fake_nodes, size_t run_pages)
 	assert_int_equal(s->failures, 0);
 	assert_int_equal(st.failures, 0);
 	assert_true(s->dropped > 0 && s->hits > 0);
-	/* The background thread keeps ahead. */
-	assert_true(s->by_reclaimd > 0);
-	if (run_pages == 1)
+	/* The background thread keeps ahead.  A few long runs are more than
+	 * low - min: requests may be first. */
+	if (run_pages == 1) {
+		assert_true(s->by_reclaimd > 0);
 		assert_true((size_t)st.direct_reclaims < s->misses / 10);
+	}
 	/* Not everything is dropped each time. */
 	assert_true(s->hits > s->misses / 8);
 	assert_int_equal(pp_pool_check(pool), 0);
