@@ -34,10 +34,10 @@ static unsigned take_untold(struct pcp_registry *reg, enum pp_pressure level)
 {
 	unsigned wanted = (2u << level) - 1, untold;
 	struct pressure *p = reg->pressure;
-	bool is_new = is_new_episode(reg);
 
 	lock_acquire(&p->lock);
-	if (is_new)
+	/* In one hold: who comes next is not to miss the new episode. */
+	if (is_new_episode(reg))
 		p->told = 0;
 	untold = wanted & ~p->told;
 	p->told |= wanted;
