@@ -116,11 +116,11 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 
 static uint64_t purge(struct reclaimd *r, uint64_t now)
 {
-	uint64_t wait_ns;
+	uint64_t delay_ns = load_relaxed(&r->reg->purge_delay_ns), wait_ns;
 
-	if (now >= r->next_purge_ns) {
-		wait_ns = purge_look(r->zone, now,
-				     load_relaxed(&r->reg->purge_delay_ns),
+	if (now >= r->next_purge_ns || delay_ns != r->purge_delay_ns) {
+		r->purge_delay_ns = delay_ns;
+		wait_ns = purge_look(r->zone, now, delay_ns,
 				     PURGE_BUDGET_PAGES);
 		r->purge_rests = wait_ns == PURGE_NEVER_NS;
 		r->next_purge_ns = r->purge_rests ? 0 : now + wait_ns;

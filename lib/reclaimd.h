@@ -67,6 +67,7 @@ struct reclaimd {
 	uint64_t		next_tick_ns;
 	uint64_t		tick_ns;
 	uint64_t		next_purge_ns;
+	uint64_t		purge_delay_ns;	/* that this follows from */
 	uint64_t		next_outside_ns;
 	uint32_t		seen_outside;	/* events that were answered */
 	bool			purge_rests;	/* until there is an excess */
