@@ -289,7 +289,7 @@ static void test_purge_delay_changes_at_once(void **state)
 static void test_purge_refused_by_the_kernel_loses_nothing(void **state)
 {
 	struct scene *s = scene_make("100ms");
-	size_t first;
+	size_t first = 0;
 	char *locked;
 
 	(void)state;

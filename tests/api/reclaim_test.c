@@ -282,7 +282,8 @@ static size_t call_everything(struct spy *s, struct pp_shrink *shrink)
 	}
 	thread_check(pp_pool_check(s->pool) == 0);
 	thread_check(pp_stat_snapshot(s->pool, &st) == 0);
-	thread_check(pp_report(s->pool, PP_FORMAT_JSON, text, sizeof(text)) > 0);
+	thread_check(pp_report(s->pool, PP_FORMAT_JSON, text,
+			       sizeof(text)) > 0);
 	thread_check(pp_pool_set(s->pool, "min_free", "1M") == 0);
 	thread_check(pp_pool_reclaim(s->pool, 1) == -EDEADLK);
 	thread_check(pp_pool_drain(s->pool) == 0);
@@ -448,7 +449,8 @@ static void test_reclaim_flags_decide_who_is_called(void **state)
 	(void)state;
 	scope_begin(&f);
 	assert_int_equal(called_by(f.b, f.spy, 0), ALL_KINDS);
-	assert_int_equal(called_by(f.b, f.spy, PP_NOIO), ALL_KINDS & ~(1u << IO));
+	assert_int_equal(called_by(f.b, f.spy, PP_NOIO),
+			 ALL_KINDS & ~(1u << IO));
 	assert_int_equal(called_by(f.b, f.spy, PP_NOFS), 0);
 	assert_int_equal(called_by(f.b, f.spy, PP_NOWAIT), 0);
 	assert_int_equal(called_by(f.b, f.spy, PP_NORETRY), 0);
@@ -946,7 +948,7 @@ static void *reclaim_in_thread(void *arg)
 	return NULL;
 }
 
-static void test_reclaim_child_unregisters_what_a_lost_thread_is_in(void **state)
+static void test_reclaim_child_unregisters_under_a_lost_thread(void **state)
 {
 	struct pp_pool *pool = pool_make_one_zone("16M");
 	struct held_up h;
@@ -1041,7 +1043,7 @@ int main(void)
 		TEST(test_reclaimd_is_one_thread_a_node),
 		TEST(test_reclaimd_takes_no_signal_and_no_descriptor),
 		TEST(test_reclaim_child_of_a_fork_does_it_inline),
-		TEST(test_reclaim_child_unregisters_what_a_lost_thread_is_in),
+		TEST(test_reclaim_child_unregisters_under_a_lost_thread),
 		TEST(test_reclaim_callback_may_fork),
 	};
 

@@ -28,7 +28,7 @@ struct store {
 	struct pp_shrinker_id	*id;
 	pthread_mutex_t		lock;
 	size_t			nr_keys, run_pages, nr_held;
-	struct store_entry	*entry;		/* the last is the ring's head */
+	struct store_entry	*entry;		/* the last: the ring */
 	_Atomic size_t		hits, misses, failures, dropped;
 	_Atomic unsigned	counts, scans;
 	_Atomic unsigned	by_request, by_reclaimd;

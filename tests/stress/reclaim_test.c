@@ -190,8 +190,8 @@ static void play(const char *nodes)
 	for (size_t i = 0; i < NR_STORES; i++)
 		pthread_join(owner[i], NULL);
 	pthread_join(other, NULL);
-	print_message("# %u gets, %u not served, %u forks, %u limits, %u drains,"
-		      " %u times asked\n", storm.gets, storm.misses,
+	print_message("# %u gets, %u not served, %u forks, %u limits, "
+		      "%u drains, %u times asked\n", storm.gets, storm.misses,
 		      storm.forks, storm.limits, storm.drains, storm.asked);
 	check_end(start_used);
 	pool_end(storm.pool);
