@@ -5,7 +5,7 @@
  * threads; by descriptors, which the program may close at any time, and by a
  * signal, which is never sent where it would kill.
  */
-#include "store.h"
+#include "testing_store.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -5,7 +5,7 @@
  * than what is in use, 8 MiB and 3 %.  Not before the delay, not while it is in
  * use again and again, and without a trace where the kernel refuses.
  */
-#include "store.h"
+#include "testing_store.h"
 
 #include <sys/mman.h>
 #include <sys/wait.h>

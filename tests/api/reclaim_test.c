@@ -7,7 +7,7 @@
  *
  * PP_TEST_RECLAIM: requests of each thread (20000).
  */
-#include "store.h"
+#include "testing_store.h"
 
 #include <fcntl.h>
 #include <sched.h>

@@ -8,7 +8,7 @@
  *
  * PP_TEST_RECLAIM: gets of each worker (40000).
  */
-#include "../api/store.h"
+#include "../api/testing_store.h"
 
 #include <sched.h>
 #include <sys/wait.h>

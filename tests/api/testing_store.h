@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * store.h - a program's cache for the tests of reclaim: keys with a run of
- * pages each, made again when they are missed, and a shrinker that drops the
- * oldest.  The contents of a run say whose it is, so that a run with two
+ * testing_store.h - a program's cache for the tests of reclaim: keys with a
+ * run of pages each, made again when they are missed, and a shrinker that drops
+ * the oldest.  The contents of a run say whose it is, so that a run with two
  * owners, or one that was purged under its owner, is found at the next hit.
  *
  * The lock is never held across a request, but for one with PP_NOFS.
