@@ -273,6 +273,7 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
 		to = page_move(&pool->registry, page, word, nr_pages, floor);
 	pool_leave(pcp);
+	slowpath_end(&pool->registry, flags);
 	if (!to)
 		to = realloc_by_copy(pool, run, word, &req);
 	/* To become smaller needs no memory. */

@@ -248,8 +248,9 @@ void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
 		add_single_writer(&pcp->given_pages, pages);
 }
 
-static bool grow_in_place(struct zone *zone, uint64_t page, uint64_t have,
-			  uint64_t want, uint64_t floor_pages)
+static bool grow_in_place(struct pcp_registry *reg, struct zone *zone,
+			  uint64_t page, uint64_t have, uint64_t want,
+			  uint64_t floor_pages)
 {
 	struct zone_run more;
 	uint32_t word;
@@ -259,8 +260,12 @@ static bool grow_in_place(struct zone *zone, uint64_t page, uint64_t have,
 	word = load_relaxed(&zone->span->map[page]);
 	ok = zone_extend(zone, page, have, want - have, floor_pages, &more);
 	zone_unlock(zone);
-	if (!ok || backing_finish(zone, &more))
-		return ok;
+	if (!ok)
+		return false;
+	if (backing_finish(zone, &more)) {
+		pcp_note_claim(reg, zone);
+		return true;
+	}
 	/* Only the run's owner, who waits for us, looks at its length. */
 	store_relaxed(&zone->span->map[page], word);
 	return false;
@@ -280,7 +285,7 @@ bool page_resize(struct pcp_registry *reg, uint64_t page, uint32_t word,
 	if (want == have || (nr_pages <= have && want > have))
 		return true;
 	if (want > have)
-		return grow_in_place(zone, page, have, want, floor_pages);
+		return grow_in_place(reg, zone, page, have, want, floor_pages);
 	lock_acquire(&zone->lock);
 	zone_shrink(zone, page, have, want);
 	zone_unlock_released(zone);
@@ -331,5 +336,6 @@ void *page_move(struct pcp_registry *reg, uint64_t page, uint32_t word,
 		zone_unclaim(zone, &run);
 	}
 	zone_unlock(zone);
+	pcp_note_claim(reg, zone);
 	return moved ? to : NULL;
 }

@@ -327,25 +327,34 @@ int pool_init(struct pp_pool *pool, const struct pp_config *config)
 	return 0;
 }
 
-int pool_exit(struct pp_pool *pool)
+/* No other thread is at the pool, not even its own. */
+static bool is_in_use(struct pp_pool *pool)
 {
 	uint64_t used = 0, in_slabs;
-	bool has_thread;
-	int err;
 
 	pool_drain(pool);
 	if (slab_objects_out(&pool->heap, &in_slabs))
-		return -EBUSY;
+		return true;
 	for_each_zone(zone, pool->zones) {
 		lock_acquire(&zone->lock);
 		used += load_relaxed(&zone->used_pages) - zone->charged_pages;
 		zone_unlock(zone);
 	}
-	if (used > in_slabs + (uint64_t)pcp_sum_cached_pages(&pool->registry))
+	return used > in_slabs +
+	       (uint64_t)pcp_sum_cached_pages(&pool->registry);
+}
+
+int pool_exit(struct pp_pool *pool)
+{
+	bool has_thread;
+	int err;
+
+	/* The thread may be in a callback that waits for the caller. */
+	if (load_relaxed(&pool->shrinkers.nr))
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
 	reclaimd_stop_all(&pool->registry);
-	err = pcp_detach_all(&pool->registry);
+	err = is_in_use(pool) ? -EBUSY : pcp_detach_all(&pool->registry);
 	if (err) {
 		if (has_thread)
 			pool_start_threads(pool);

@@ -360,8 +360,10 @@ static int set_locked(struct pp_pool *pool, const char *name,
 	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
 	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
 	/* What is spare is looked at with the new delay. */
-	for_each_zone(zone, pool->zones)
+	for_each_zone(zone, pool->zones) {
+		store_relaxed(&zone->next_look_ns, 0);
 		zone_kick(zone);
+	}
 	store_relaxed(&pool->limit_is_auto, !config.limit_bytes);
 	pcp_update_thresholds(&pool->registry);
 	return 0;

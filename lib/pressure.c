@@ -28,24 +28,6 @@ static bool is_new_episode(struct pcp_registry *reg)
 	return is_new;
 }
 
-/* The levels up to @level that were not told yet, as bits; from here on they
- * are. */
-static unsigned take_untold(struct pcp_registry *reg, enum pp_pressure level)
-{
-	unsigned wanted = (2u << level) - 1, untold;
-	struct pressure *p = reg->pressure;
-	bool is_new = is_new_episode(reg);
-
-	if (!is_new && !(wanted & ~load_relaxed(&p->told)))
-		return 0;
-	lock_acquire(&p->lock);
-	untold = is_new ? wanted : wanted & ~load_relaxed(&p->told);
-	store_relaxed(&p->told, is_new ? wanted :
-				load_relaxed(&p->told) | wanted);
-	lock_release(&p->lock);
-	return untold;
-}
-
 static bool is_alive(struct pressure *p, unsigned i)
 {
 	return os_is_same_eventfd(p->fds[i].fd, p->fds[i].own);
@@ -67,37 +49,67 @@ static void forget_closed(struct pressure *p)
 		}
 }
 
-/* With the lock held, lest another thread closes one between the look and the
- * write, and its number becomes a file's: neither call can wait. */
 static void tell_fds(struct pressure *p, enum pp_pressure level)
 {
-	lock_acquire(&p->lock);
 	forget_closed(p);
 	for (unsigned i = 0; i < p->nr_fds; i++)
 		if (p->fds[i].level == level)
 			os_eventfd_add(p->fds[i].own, 1);
-	lock_release(&p->lock);
 }
 
-static void tell(struct pcp_registry *reg, enum pp_pressure level)
+/*
+ * Tells the levels up to @level that were not, this episode; returns them as
+ * bits.  All in one hold: another thread that is about to fail waits until they
+ * are told, and none closes a descriptor between the look at it and the write.
+ * No call can wait.
+ */
+static unsigned tell_untold(struct pcp_registry *reg, enum pp_pressure level)
 {
+	unsigned wanted = (2u << level) - 1, told;
 	struct pressure *p = reg->pressure;
-	int signal = load_relaxed(&p->signal);
+
+	lock_acquire(&p->lock);
+	told = is_new_episode(reg) ? 0 : load_relaxed(&p->told);
+	for (unsigned i = 0; i < PRESSURE_NR_LEVELS; i++)
+		if (wanted & ~told & 1u << i)
+			tell_fds(p, (enum pp_pressure)i);
+	/* Release: pairs with the acquire in is_told(). */
+	store_release(&p->told, told | wanted);
+	lock_release(&p->lock);
+	return wanted & ~told;
+}
+
+/* A look without the lock: of threads that fail all the time, only the first
+ * has something to tell. */
+static bool is_told(struct pcp_registry *reg, enum pp_pressure level)
+{
+	for_each_zone(zone, reg->zones)
+		if (load_relaxed(&zone->above_high))
+			return false;
+	return load_acquire(&reg->pressure->told) >> level & 1;
+}
+
+/* Not under the lock: a handler may run at once, on top of us. */
+static void tell_rest(struct pcp_registry *reg, enum pp_pressure level)
+{
+	int signal = load_relaxed(&reg->pressure->signal);
 
 	vmstat_add(reg->vmstat, (enum vm_item)(EVENT_PRESSURE_LOW + level), 1);
 	TRACE(pressure, (int)level);
-	tell_fds(p, level);
 	if (signal && os_signal_is_caught(signal))
 		os_queue_signal(signal, (int)level);
 }
 
 void pressure_raise(struct pcp_registry *reg, enum pp_pressure level)
 {
-	unsigned untold = take_untold(reg, level);
+	unsigned untold;
 
+	if (is_told(reg, level))
+		return;
+	untold = tell_untold(reg, level);
 	for (unsigned i = 0; i < PRESSURE_NR_LEVELS; i++)
 		if (untold & 1u << i)
-			tell(reg, (enum pp_pressure)i);
+			tell_rest(reg, (enum pp_pressure)i);
 }
 
 void pressure_look(struct pcp_registry *reg)

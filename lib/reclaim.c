@@ -53,8 +53,10 @@ int pp_shrinker_register(struct pp_pool *pool,
 		return -EINVAL;
 	if (pool_is_nested(pool))
 		return -EDEADLK;
+	/* From the reserve: it is what frees memory. */
 	id = pool_alloc_object(pool, pool_enter(pool),
-			       slab_class_for(sizeof(*id), 1), 0, &result);
+			       slab_class_for(sizeof(*id), 1), PP_MEMALLOC,
+			       &result);
 	if (!id)
 		return -ENOMEM;
 	memset(id, 0, sizeof(*id));

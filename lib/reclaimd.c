@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/bits.h"
+#include "base/delay.h"
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
@@ -21,6 +22,8 @@
 #define SHORT_TICK_NS		100000000ull
 /* Of a run, before others who want something are looked at. */
 #define RUN_NS			100000000ull
+/* After one that freed nothing: a shrinker could not get its lock, maybe. */
+#define FAILED_RUN_NS		2000000ull
 #define PURGE_BUDGET_PAGES	(64u << 10)
 #define OUTSIDE_INTERVAL_NS	1000000000ull
 /* Between two looks whether the program's other threads are gone. */
@@ -108,7 +111,9 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 		return NEVER_NS;
 	/* Where there is no hope the word stays: nobody kicks in vain. */
 	store_relaxed(&zone->reclaim_wanted, true);
-	return vmscan_is_hopeless(zone) ? NEVER_NS : 0;
+	if (vmscan_is_hopeless(zone))
+		return NEVER_NS;
+	return load_relaxed(&zone->reclaim_failures) ? FAILED_RUN_NS : 0;
 }
 
 /* Purging */
@@ -261,6 +266,7 @@ static void rest(struct reclaimd *r, uint32_t seen)
 static bool is_to_go_on(struct reclaimd *r, uint32_t *seen)
 {
 	*seen = load_acquire(&r->zone->kick);
+	delay_at(DELAY_LOOK);
 	return !load_relaxed(&r->stop);
 }
 
@@ -311,7 +317,8 @@ static void list_del(struct reclaimd *r)
 
 static void set_running(struct reclaimd *r, bool is_running)
 {
-	store_relaxed(&r->zone->has_reclaimd, is_running);
+	/* Full: pairs with the load in zone_kick(). */
+	xchg_full(&r->zone->has_reclaimd, is_running);
 	if (is_first(r))
 		store_relaxed(&r->reg->drain_service->has_thread, is_running);
 	store_relaxed(&r->state, is_running ? RECLAIMD_RUNNING :
@@ -331,7 +338,11 @@ static int reclaimd_start(struct reclaimd *r)
 	err = helper_thread_start(&r->thread);
 	if (err)
 		list_del(r);
+	delay_at(DELAY_START);
 	set_running(r, !err);
+	/* Whoever had something for it before that has told nobody. */
+	if (!err)
+		zone_kick(r->zone);
 	return err;
 }
 

@@ -13,6 +13,8 @@ void spare_window_advance(struct spare_window *w, uint64_t now_ns,
 {
 	uint64_t missed;
 
+	/* It was to be longer when it began. */
+	w->end_ns = min_u64(w->end_ns, now_ns + slot_ns);
 	if (now_ns < w->end_ns)
 		return;
 	missed = min_u64((now_ns - w->end_ns) / slot_ns,

@@ -220,14 +220,20 @@ uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 		.deadline_ns = deadline_ns,
 		.flags = flags,
 	};
-	uint64_t before = pcp_given_pages(reg), freed = 0;
+	uint64_t before = pcp_given_pages(reg), given, freed = 0;
+	uint64_t free_before = zone_free_pages(zone);
+	unsigned failures = load_relaxed(&zone->reclaim_failures);
 
 	if (can_call_back(reg, flags) && !is_balanced(&scan))
 		freed = balance(&scan);
-	if (!freed && !is_balanced(&scan))
-		add_relaxed(&zone->reclaim_failures, 1);
-	vmstat_add(reg->vmstat, EVENT_RECLAIMD_PAGES,
-		   (int64_t)(pcp_given_pages(reg) - before));
+	given = pcp_given_pages(reg) - before;
+	/* What callbacks say that they freed may be nothing of ours. */
+	if (!given && zone_free_pages(zone) <= free_before &&
+	    !is_balanced(&scan))
+		store_relaxed(&zone->reclaim_failures,
+			      load_relaxed(&reg->shrinkers->nr) ?
+			      failures + 1 : ZONE_MAX_FAILURES);
+	vmstat_add(reg->vmstat, EVENT_RECLAIMD_PAGES, (int64_t)given);
 	return freed;
 }
 

@@ -12,8 +12,9 @@
  *
  * V1: nobody enters with PP_MEMALLOC in its scope, but for vmscan_clean()
  * V2: a run of a zone whose free pages are above high does not begin a pass
- * V3: a zone is hopeless after VMSCAN_MAX_FAILURES runs in a row that freed
- *     nothing, until somebody's reclaim frees something
+ * V3: a zone is hopeless after ZONE_MAX_FAILURES runs in a row that brought no
+ *     page back, or at once where there is no shrinker, until somebody's
+ *     reclaim frees something or a shrinker is registered
  */
 #ifndef PP_VMSCAN_H
 #define PP_VMSCAN_H
@@ -21,8 +22,6 @@
 #include "pcp.h"
 #include "shrinker.h"
 
-/* Linux: MAX_RECLAIM_RETRIES, for both. */
-#define VMSCAN_MAX_FAILURES	16u
 /* Linux: SWAP_CLUSTER_MAX. */
 #define VMSCAN_CLUSTER_PAGES	32u
 
@@ -77,7 +76,7 @@ bool vmscan_is_reclaimable(struct pcp_registry *reg, unsigned flags);
 /* Has nothing come of the last runs? */
 static inline bool vmscan_is_hopeless(struct zone *zone)
 {
-	return load_relaxed(&zone->reclaim_failures) >= VMSCAN_MAX_FAILURES;
+	return load_relaxed(&zone->reclaim_failures) >= ZONE_MAX_FAILURES;
 }
 
 /* There may be something to reclaim from now on: a shrinker was registered. */

@@ -437,7 +437,9 @@ bool zone_was_above_high(struct zone *zone)
 
 void zone_kick(struct zone *zone)
 {
-	if (zone->work_due && !load_relaxed(&zone->has_reclaimd)) {
+	/* Full: either a thread that is just started finds what this is about,
+	 * or we find that it is there. */
+	if (zone->work_due && !load_full(&zone->has_reclaimd)) {
 		store_relaxed(zone->work_due, true);
 		return;
 	}

@@ -54,6 +54,9 @@
 #define ZONE_NR_LISTS		(PAGEBLOCK_SHIFT + 1)
 /* The gap between watermarks, in 1/10000 of managed. */
 #define ZONE_DEFAULT_SCALE	10
+/* Runs of reclaim in a row that free nothing before a zone is given up (Linux:
+ * MAX_RECLAIM_RETRIES). */
+#define ZONE_MAX_FAILURES	16u
 /* Ranges that one round of purging takes out of the zone. */
 #define ZONE_PURGE_RANGES	32
 
@@ -78,7 +81,8 @@ struct zone {
 	_Atomic bool	resting;
 	_Atomic bool	reclaim_wanted;	/* free was at low or below */
 	_Atomic bool	has_reclaimd;
-	_Atomic uint32_t reclaim_failures;	/* runs in a row */
+	_Atomic uint32_t reclaim_failures;	/* runs in a row, up to
+						 * ZONE_MAX_FAILURES */
 	_Atomic uint32_t throttle;	/* a futex, see vmscan.h */
 	_Atomic uint32_t nr_throttled;
 	_Atomic uint64_t next_look_ns;	/* at what is spare; no reclaimd */

@@ -464,6 +464,7 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 	    !page_resize(&pool->registry, page, word, want, floor))
 		p = page_move(&pool->registry, page, word, want, floor);
 	pool_leave(pcp);
+	slowpath_end(&pool->registry, 0);
 	return p;
 }
 

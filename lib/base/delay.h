@@ -18,7 +18,9 @@
 	X(MARK,  "a drainer has marked and not yet issued the barrier") \
 	X(TAKE,  "a drainer has seen busy down and not yet taken the cache") \
 	X(EMPTY, "a drainer has emptied a cache and not yet given it back") \
-	X(EXIT,  "an owner is about to enter for good")
+	X(EXIT,  "an owner is about to enter for good") \
+	X(LOOK,  "reclaimd has read kick and not yet looked why") \
+	X(START, "reclaimd may run already, and nobody was told so")
 
 enum delay_point {
 #define X(name, what) DELAY_##name,

@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "os/os.h"
 #include "pagepool/cache.h"
+#include "pagepool/reclaim.h"
 #include "pool.h"
 
 #define MAX_CALLS	5000	/* of one point in one scene */
@@ -190,6 +191,77 @@ static void use_caches(struct scene *s)
 	assert_int_equal(pp_cache_destroy(cache), 0);
 }
 
+/* A shrinker that gives the scene's runs back, from the last on. */
+
+static size_t count_runs(void *arg, struct pp_shrink *shrink)
+{
+	struct scene *s = arg;
+
+	(void)shrink;
+	return s->nr_runs;
+}
+
+static size_t give_runs(void *arg, struct pp_shrink *shrink)
+{
+	struct scene *s = arg;
+	size_t n = 0;
+
+	while (n < shrink->nr_to_scan && s->nr_runs) {
+		give(s, --s->nr_runs);
+		n++;
+	}
+	return n;
+}
+
+static struct pp_shrinker_id *offer_runs(struct scene *s)
+{
+	const struct pp_shrinker ops = {
+		.struct_bytes = sizeof(ops), .name = "runs", .arg = s,
+		.count = count_runs, .scan = give_runs, .batch = 8, .seeks = 2,
+	};
+	struct pp_shrinker_id *id = NULL;
+	int err = pp_shrinker_register(s->pool, &ops, &id);
+
+	if (err) {
+		assert_int_equal(err, -ENOMEM);
+		assert_null(id);
+		s->refusals++;
+	}
+	return id;
+}
+
+/* Registered with room and without; the runs are this thread's alone, so only
+ * its own call asks for them. */
+static void reclaim_some(struct scene *s)
+{
+	struct pp_shrinker_id *id;
+	int fd = pp_pressure_fd(s->pool, PP_PRESSURE_LOW);
+
+	if (fd < 0) {
+		assert_int_equal(fd, -EMFILE);
+		s->refusals++;
+	} else {
+		close(fd);
+	}
+	for (unsigned i = 0; i < 20; i++)
+		take(s, 20, 1, 0);
+	id = offer_runs(s);
+	if (id) {
+		assert_true(pp_pool_reclaim(s->pool, 100000) >= 0);
+		assert_int_equal(s->nr_runs, 0);
+	}
+	pp_shrinker_unregister(id);
+	give_all(s);
+	while (s->nr_runs < 600 && take(s, 5, 1, 0))
+		;
+	while (s->nr_runs < MAX_RUNS && take(s, 1, 1, PP_MEMALLOC))
+		;
+	/* Whether or not there is room for another object. */
+	pp_shrinker_unregister(offer_runs(s));
+	check(s);
+	give_all(s);
+}
+
 static void *thread_main(void *arg)
 {
 	struct pp_pool *pool = arg;
@@ -272,6 +344,7 @@ static void play(struct scene *s)
 	fill_and_free(s);
 	realloc_around(s);
 	use_caches(s);
+	reclaim_some(s);
 	use_threads(s);
 	second = pool_or_null(s, "16M");
 	if (second) {
@@ -375,6 +448,62 @@ static void test_fault_key(void **state)
 {
 	(void)state;
 	sweep(FAULT_KEY, 1);
+	reached_end();
+}
+
+static void test_fault_eventfd(void **state)
+{
+	(void)state;
+	sweep(FAULT_EVENTFD, 1);
+	reached_end();
+}
+
+/* Requests do what the thread would have done. */
+static void test_fault_thread(void **state)
+{
+	(void)state;
+	sweep(FAULT_THREAD, 2);
+	reached_end();
+}
+
+/* What is due is not purged: it is used again, and purged when it can be. */
+static void test_fault_purge_of_idle_memory_loses_nothing(void **state)
+{
+	struct scene *s = test_array(1, sizeof(*s));
+	time_t end = time(NULL) + 60;
+
+	(void)state;
+	for (unsigned with_thread = 0; with_thread < 2; with_thread++) {
+		fault_arm(FAULT_THREAD, with_thread ? 0 : 1);
+		s->pool = pool_or_null(s, "64M");
+		fault_arm(FAULT_THREAD, 0);
+		assert_int_equal(pp_pool_set(s->pool, "purge_delay", "50ms"),
+				 0);
+		fault_arm(FAULT_PURGE, FAULT_ALWAYS);
+		for (unsigned i = 0; i < 10; i++) {
+			while (s->nr_runs < 300 && take(s, 40, 1, 0))
+				;
+			give_all(s);
+			pool_drain(s->pool);
+			usleep(20000);
+		}
+		assert_int_equal(pp_stat_read(s->pool, PP_STAT_PURGED_PAGES),
+				 0);
+		assert_int_equal(pp_pool_check(s->pool), 0);
+		fault_arm(FAULT_PURGE, 0);
+		/* What was refused is not tried again until it was used. */
+		while (!pp_stat_read(s->pool, PP_STAT_PURGED_PAGES) &&
+		       time(NULL) < end) {
+			while (s->nr_runs < 300 && take(s, 40, 1, 0))
+				;
+			give_all(s);
+			pool_drain(s->pool);
+			usleep(100000);
+		}
+		assert_true(pp_stat_read(s->pool, PP_STAT_PURGED_PAGES) > 0);
+		end_pool(s->pool);
+	}
+	free(s);
 	reached_end();
 }
 
@@ -587,6 +716,9 @@ int main(void)
 		TEST(test_fault_move),
 		TEST(test_fault_reset),
 		TEST(test_fault_storage),
+		TEST(test_fault_eventfd),
+		TEST(test_fault_thread),
+		TEST(test_fault_purge_of_idle_memory_loses_nothing),
 		TEST(test_fault_always),
 		TEST(test_fault_while_the_limit_is_lowered),
 		TEST(test_fault_limit_is_not_lowered_without_purging),

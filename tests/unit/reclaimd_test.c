@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The background thread misses nothing that it is told while it looks, starts
+ * or stops: in debug builds threads give way just there (base/delay.h).
+ */
+#include "../api/testing.h"
+
+#include <sched.h>
+
+#include "base/delay.h"
+#include "base/fault.h"
+#include "pagepool/reclaim.h"
+#include "pool.h"
+
+#define WAIT_S		20
+
+static bool wait_for(bool (*cond)(void *), void *arg)
+{
+	time_t end = time(NULL) + WAIT_S;
+
+	while (!cond(arg)) {
+		if (time(NULL) > end)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
+/* Told to stop at any time, it stops: else this hangs. */
+static void test_reclaimd_stops_whenever_it_is_told(void **state)
+{
+	(void)state;
+	alarm(200);
+	store_relaxed(&delay_one_in[DELAY_LOOK], 1);
+	for (unsigned i = 0; i < 1000; i++) {
+		struct pp_pool *pool = pool_make("16M");
+
+		for (unsigned k = 0; k < i % 7; k++)
+			sched_yield();
+		assert_int_equal(pp_pool_destroy(pool), 0);
+	}
+	store_relaxed(&delay_one_in[DELAY_LOOK], 0);
+	alarm(0);
+	reached_end();
+}
+
+struct thin {
+	struct pp_pool		*pool;
+	void			*run[4096];
+	_Atomic size_t		nr;
+	_Atomic unsigned	calls;
+};
+
+static size_t thin_count(void *arg, struct pp_shrink *shrink)
+{
+	struct thin *t = arg;
+
+	(void)shrink;
+	return atomic_load(&t->nr);
+}
+
+static size_t thin_scan(void *arg, struct pp_shrink *shrink)
+{
+	struct thin *t = arg;
+	size_t n = 0;
+
+	atomic_fetch_add(&t->calls, 1);
+	while (n < shrink->nr_to_scan && atomic_load(&t->nr)) {
+		pp_free_pages(t->pool, t->run[atomic_fetch_sub(&t->nr, 1) - 1]);
+		n++;
+	}
+	return n;
+}
+
+static void *start(void *arg)
+{
+	reclaimd_start_all(arg);
+	return NULL;
+}
+
+static bool was_called(void *arg)
+{
+	struct thin *t = arg;
+
+	return atomic_load(&t->calls) != 0;
+}
+
+/* To low by a claim that may call nobody, at a moment when the thread rests
+ * already and its starter has not said yet that there is one.  Was it then? */
+static bool play_start(struct thin *t, struct pp_shrinker_id **id)
+{
+	const struct pp_shrinker ops = {
+		.struct_bytes = sizeof(ops), .name = "thin", .arg = t,
+		.count = thin_count, .scan = thin_scan, .seeks = 2,
+	};
+	struct zone *zone;
+	pthread_t starter;
+	bool in_time;
+	void *last;
+
+	memset(t, 0, sizeof(*t));
+	fault_arm(FAULT_THREAD, 1);
+	t->pool = pool_make_one_zone("8M");
+	zone = t->pool->zones;
+	assert_false(load_relaxed(&zone->has_reclaimd));
+	while (zone_free_pages(zone) > load_relaxed(&zone->low_pages) + 16) {
+		t->run[t->nr] = pp_alloc_pages(t->pool, 1, 0);
+		assert_non_null(t->run[t->nr++]);
+	}
+	pp_pool_drain(t->pool);
+	assert_int_equal(pp_shrinker_register(t->pool, &ops, id), 0);
+	pthread_create(&starter, NULL, start, &t->pool->registry);
+	while (!load_relaxed(&zone->resting) &&
+	       !load_relaxed(&zone->has_reclaimd))
+		cpu_relax();
+	last = pp_alloc_pages(t->pool, 32, PP_NOFS | PP_HIGH);
+	in_time = !load_relaxed(&zone->has_reclaimd);
+	assert_non_null(last);
+	pthread_join(starter, NULL);
+	assert_true(wait_for(was_called, t));
+	pp_free_pages(t->pool, last);
+	return in_time;
+}
+
+static void test_reclaimd_that_just_starts_misses_no_kick(void **state)
+{
+	struct thin *t = test_array(1, sizeof(*t));
+	struct pp_shrinker_id *id;
+	unsigned in_time = 0;
+
+	(void)state;
+	store_relaxed(&delay_one_in[DELAY_START], 1);
+	for (unsigned i = 0; i < 200; i++) {
+		in_time += play_start(t, &id);
+		pp_shrinker_unregister(id);
+		while (t->nr)
+			pp_free_pages(t->pool, t->run[--t->nr]);
+		pool_end(t->pool);
+	}
+	store_relaxed(&delay_one_in[DELAY_START], 0);
+	print_message("# %u of 200 before anybody knew of the thread\n",
+		      in_time);
+	free(t);
+	reached_end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_reclaimd_stops_whenever_it_is_told),
+		TEST(test_reclaimd_that_just_starts_misses_no_kick),
+	};
+
+	test_clear_environment();
+	return cmocka_run_group_tests_name("reclaimd", tests, NULL, NULL);
+}
