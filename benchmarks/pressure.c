@@ -4,9 +4,9 @@
  *
  * One workload runs in turn on two pools: one with a limit that all of its data
  * would fill four times, one that it fits into twice over.  An operation
- * stores a new value under a random key, made of the pool's memory and filled,
- * and frees the one that was there; and reads the value of a key that was
- * stored a short while ago.  Nine tenths of the values may be evicted: a
+ * computes a new value, as somebody had to who wants it cached, stores it under
+ * a random key and frees the one that was there; and reads and checks the value
+ * of a key that was stored a short while ago.  Nine tenths of the values may be evicted: a
  * shrinker drops the ones that were stored longest ago.  Every allocation is
  * timed.  In the end everything stops, and reclaimd's wake-ups are counted.
  *
@@ -35,6 +35,7 @@ enum {
 	MAX_THREADS = 16,
 	RECENT = 64,		/* a read is of one of the last so many keys */
 	PINNED_ONE_IN = 10,
+	EVICT_AT_ONCE = 16,	/* in one hold of a shard's lock */
 	NR_BUCKETS = 64 * 16,	/* of the histogram: 16 to a doubling */
 };
 
@@ -44,14 +45,22 @@ static const size_t value_bytes[NR_SIZES] = {
 };
 
 struct value {
-	struct value *prev, *next;	/* newest first */
 	uint32_t key;
 	uint32_t size;			/* index into value_bytes */
+	uint64_t sum;			/* of the words */
+	uint64_t word[];
+};
+
+/* One key.  What is evicted is not touched for it. */
+struct entry {
+	struct value *value;		/* NULL: not cached */
+	uint32_t prev, next;		/* cached keys of the shard, newest
+					 * first */
 };
 
 struct shard {
 	pthread_mutex_t lock;
-	struct value head;		/* of the list, empty itself */
+	uint32_t head;			/* an entry that is no key's */
 	size_t nr_evictable;
 } __attribute__((aligned(64)));
 
@@ -62,7 +71,7 @@ struct side {
 	struct pp_cache *cache[NR_SIZES];
 	struct pp_shrinker_id *shrinker;
 	struct shard shard[NR_SHARDS];
-	struct value **table;		/* by key */
+	struct entry *table;		/* by key, and the shards' heads */
 	_Atomic uint32_t next_shard;
 	_Atomic uint64_t nr_evicted;
 	double ops_per_s[BENCH_MAX_ROUNDS];
@@ -72,8 +81,8 @@ struct side {
 
 static struct options {
 	size_t limit_bytes;
-	int nr_threads, nr_rounds, round_ms, quiet_s;
-} options = { 256u << 20, 2, 15, 200, 0 };
+	int nr_threads, nr_rounds, round_ms, nr_passes, quiet_s;
+} options = { 256u << 20, 2, 15, 200, 4, 0 };
 
 static uint32_t nr_keys;
 
@@ -101,12 +110,43 @@ static void *value_memory(struct side *side, uint32_t size)
 	       pp_alloc_pages(side->pool, value_bytes[size] / PP_PAGE_SIZE, 0);
 }
 
-static void value_free(struct side *side, struct value *v)
+/* The size is in the key: the value, which is cold, is not read for it. */
+static void value_free(struct side *side, uint32_t key, struct value *v)
 {
-	if (is_small(v->size))
-		pp_cache_free(side->cache[v->size], v);
+	uint32_t size = size_of_key(key);
+
+	if (is_small(size))
+		pp_cache_free(side->cache[size], v);
 	else
 		pp_free_pages(side->pool, v);
+}
+
+static size_t nr_words(const struct value *v)
+{
+	return (value_bytes[v->size] - sizeof(*v)) / sizeof(v->word[0]);
+}
+
+/* What the value is, is a question of its key.  One pass makes 5 GB a second;
+ * four make 1.2, and so are faster than what compresses fast. */
+static void compute(struct value *v)
+{
+	uint64_t random = 0x9e3779b97f4a7c15ull * (v->key + 1), sum = 0;
+
+	for (int pass = 0; pass < options.nr_passes; pass++)
+		for (size_t i = 0; i < nr_words(v); i++)
+			v->word[i] = next_random(&random);
+	for (size_t i = 0; i < nr_words(v); i++)
+		sum += v->word[i];
+	v->sum = sum;
+}
+
+static bool is_right(const struct value *v)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < nr_words(v); i++)
+		sum += v->word[i];
+	return sum == v->sum;
 }
 
 /* The cache */
@@ -116,44 +156,56 @@ static struct shard *shard_of(struct side *side, uint32_t key)
 	return &side->shard[key % NR_SHARDS];
 }
 
-static void unlink_value(struct side *side, struct shard *shard,
-			 struct value *v)
+static struct value *unlink_key(struct side *side, struct shard *shard,
+				uint32_t key)
 {
-	v->prev->next = v->next;
-	v->next->prev = v->prev;
-	shard->nr_evictable -= is_evictable(v->key);
-	side->table[v->key] = NULL;
+	struct entry *e = &side->table[key];
+	struct value *v = e->value;
+
+	side->table[e->prev].next = e->next;
+	side->table[e->next].prev = e->prev;
+	shard->nr_evictable -= is_evictable(key);
+	e->value = NULL;
+	return v;
 }
 
-static void link_value(struct side *side, struct shard *shard,
-		       struct value *v)
+static void link_key(struct side *side, struct shard *shard, uint32_t key,
+		     struct value *v)
 {
-	v->prev = &shard->head;
-	v->next = shard->head.next;
-	v->next->prev = v;
-	shard->head.next = v;
-	shard->nr_evictable += is_evictable(v->key);
-	side->table[v->key] = v;
+	struct entry *e = &side->table[key], *head = &side->table[shard->head];
+
+	e->value = v;
+	e->prev = shard->head;
+	e->next = head->next;
+	side->table[e->next].prev = key;
+	head->next = key;
+	shard->nr_evictable += is_evictable(key);
 }
 
-/* The oldest value that may go, off all lists; pinned ones become the newest,
- * so that they are not passed each time. */
-static struct value *take_oldest(struct side *side, struct shard *shard)
+struct taken {
+	uint32_t key;
+	struct value *value;
+};
+
+/* Up to @most of the oldest values that may go, off all lists.  Pinned ones
+ * become the newest, so that they are not passed each time. */
+static size_t take_oldest(struct side *side, struct shard *shard,
+			  struct taken *taken, size_t most)
 {
-	struct value *v = NULL;
+	size_t n = 0;
 
 	pthread_mutex_lock(&shard->lock);
-	while (shard->nr_evictable) {
-		v = shard->head.prev;
-		unlink_value(side, shard, v);
-		if (is_evictable(v->key))
-			break;
-		link_value(side, shard, v);
+	while (n < most && shard->nr_evictable) {
+		uint32_t key = side->table[shard->head].prev;
+		struct value *v = unlink_key(side, shard, key);
+
+		if (is_evictable(key))
+			taken[n++] = (struct taken){ key, v };
+		else
+			link_key(side, shard, key, v);
 	}
-	if (v && !is_evictable(v->key))
-		v = NULL;
 	pthread_mutex_unlock(&shard->lock);
-	return v;
+	return n;
 }
 
 static size_t count_values(void *arg, struct pp_shrink *shrink)
@@ -171,18 +223,18 @@ static size_t count_values(void *arg, struct pp_shrink *shrink)
 static size_t evict_values(void *arg, struct pp_shrink *shrink)
 {
 	struct side *side = arg;
-	size_t freed = 0;
+	struct taken taken[EVICT_AT_ONCE];
+	size_t freed = 0, n;
 
-	for (size_t i = 0; i < shrink->nr_to_scan; i++) {
+	for (size_t i = 0; i < shrink->nr_to_scan; i += EVICT_AT_ONCE) {
 		uint32_t nr = __atomic_fetch_add(&side->next_shard, 1,
 						 __ATOMIC_RELAXED);
-		struct value *v = take_oldest(side, &side->shard[nr %
-							NR_SHARDS]);
 
-		if (!v)
-			continue;
-		value_free(side, v);
-		freed++;
+		n = take_oldest(side, &side->shard[nr % NR_SHARDS], taken,
+				EVICT_AT_ONCE);
+		for (size_t k = 0; k < n; k++)
+			value_free(side, taken[k].key, taken[k].value);
+		freed += n;
 	}
 	__atomic_fetch_add(&side->nr_evicted, freed, __ATOMIC_RELAXED);
 	return freed;
@@ -235,39 +287,37 @@ static void store(struct run *run, uint32_t key)
 		run->nr_failed++;
 		return;
 	}
-	memset(v, (int)key, value_bytes[size]);
 	v->key = key;
 	v->size = size;
+	compute(v);
 	pthread_mutex_lock(&shard->lock);
-	old = side->table[key];
+	old = side->table[key].value;
 	if (old)
-		unlink_value(side, shard, old);
-	link_value(side, shard, v);
+		unlink_key(side, shard, key);
+	link_key(side, shard, key, v);
 	pthread_mutex_unlock(&shard->lock);
 	if (old)
-		value_free(side, old);
+		value_free(side, key, old);
 }
 
 static bool read_value(struct side *side, uint32_t key)
 {
 	struct shard *shard = shard_of(side, key);
-	const uint64_t *word;
 	struct value *v;
-	uint64_t sum = 0;
 
 	pthread_mutex_lock(&shard->lock);
-	v = side->table[key];
-	for (word = (void *)v; v && word < (uint64_t *)(void *)((char *)v +
-	     value_bytes[v->size]); word += 8)
-		sum += *word;
+	v = side->table[key].value;
+	if (v && !is_right(v))
+		die("the value of %u is wrong", key);
 	pthread_mutex_unlock(&shard->lock);
-	opaque((void *)(uintptr_t)sum);
 	return v != NULL;
 }
 
 static void *run_ops(void *arg)
 {
 	struct run *run = arg;
+
+	pthread_setname_np(pthread_self(), run->side->name);
 
 	while (run->nr_ops % 16 || now_ns() < run->until_ns) {
 		uint32_t key = (uint32_t)(next_random(&run->random) %
@@ -336,7 +386,7 @@ static void side_make(struct side *side, const char *name, size_t limit_bytes)
 	side->name = name;
 	side->limit_bytes = limit_bytes;
 	snprintf(text, sizeof(text), "%zu", limit_bytes);
-	side->table = mmap(NULL, nr_keys * sizeof(*side->table),
+	side->table = mmap(NULL, (nr_keys + NR_SHARDS) * sizeof(*side->table),
 			   PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (side->table == MAP_FAILED || pp_config_create(&config) ||
@@ -346,8 +396,9 @@ static void side_make(struct side *side, const char *name, size_t limit_bytes)
 	pp_config_destroy(config);
 	for (int i = 0; i < NR_SHARDS; i++) {
 		pthread_mutex_init(&side->shard[i].lock, NULL);
-		side->shard[i].head.prev = &side->shard[i].head;
-		side->shard[i].head.next = &side->shard[i].head;
+		side->shard[i].head = nr_keys + (uint32_t)i;
+		side->table[nr_keys + (uint32_t)i].prev = side->shard[i].head;
+		side->table[nr_keys + (uint32_t)i].next = side->shard[i].head;
 	}
 	for (uint32_t i = 0; i < NR_SIZES && is_small(i); i++)
 		if (pp_cache_create(side->pool, "values", value_bytes[i], 0,
@@ -459,7 +510,7 @@ static double ratio_of_medians(struct side *a, struct side *b)
 static void usage(void)
 {
 	die("usage: pressure [--limit SIZE] [--threads N] [--rounds N] "
-	    "[--ms N] [--quiet SECONDS]");
+	    "[--ms N] [--passes N] [--quiet SECONDS]");
 }
 
 static int number(const char *text, int most)
@@ -483,6 +534,8 @@ static void parse(char **argv)
 			options.nr_rounds = number(arg[1], BENCH_MAX_ROUNDS);
 		} else if (strcmp(*arg, "--ms") == 0) {
 			options.round_ms = number(arg[1], 100000);
+		} else if (strcmp(*arg, "--passes") == 0) {
+			options.nr_passes = number(arg[1], 1000);
 		} else if (strcmp(*arg, "--quiet") == 0) {
 			options.quiet_s = number(arg[1], 3600);
 		} else {

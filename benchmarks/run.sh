@@ -67,6 +67,8 @@ all()
 		batch batch2 mixed xfree grow grow64k
 	run start --ours "$ours" --tool "$tool"
 	run create
+	run pressure --quiet 60
+	run pressure --passes 1
 	run refill --ours "$ours"
 	run metadata --ours "$ours"
 	run scale --ours "$ours"
