@@ -14,8 +14,8 @@
 
 enum { FILTER_MAX_CALLS = 30 };
 
-/* Does that to them (SECCOMP_RET_...) in all threads of the process, and in what
- * it executes. */
+/* Does that to them (SECCOMP_RET_...) in all threads of the process, and in
+ * what it executes. */
 static inline bool filter_calls_by(const int *calls, size_t nr_calls,
 				   unsigned action)
 {
