@@ -51,11 +51,12 @@ static long events(void)
 	return (long)storm_stats().pressure_events;
 }
 
-/* The watch has its descriptors: it sleeps in poll(). */
+/* The watch has looked for the first time, a tenth of a second after its
+ * start. */
 static void await_watch(void)
 {
 	SOON(storm_find(STORM_WATCH).nr == 1);
-	storm_nap_us(100000);
+	storm_nap_us(300000);
 }
 
 /* Pressure */
