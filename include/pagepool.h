@@ -43,6 +43,9 @@ struct pp_pool;
 #define PP_ZERO		0x0020u	/* pages read as zeroes */
 #define PP_NOWARN	0x0040u	/* a failure prints nothing */
 #define PP_THISNODE	0x0080u	/* the caller's memory node or NULL */
+#define PP_NOIO		0x0100u	/* reclaim for it does no I/O */
+#define PP_NOFS		0x0200u	/* reclaim for it calls no shrinker: the
+				 * caller holds a lock that one may take */
 
 /**
  * pp_config_create() - settings: the defaults, then the environment.
@@ -148,6 +151,20 @@ size_t pp_run_pages(struct pp_pool *pool, const void *run);
  */
 void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 		       unsigned flags);
+
+/**
+ * pp_scope_enter() - flags for all that the thread allocates from here on.
+ * @flags: PP_NOIO, PP_NOFS and PP_MEMALLOC, or some of them.
+ *
+ * For code that holds a lock which a shrinker takes, or that frees memory, and
+ * calls other code which allocates: the flags are added to those of each
+ * request, to malloc's too in a preloaded program, and to those of scopes
+ * around this one.
+ *
+ * Return: what pp_scope_leave() takes: the scope before.
+ */
+unsigned pp_scope_enter(unsigned flags);
+void pp_scope_leave(unsigned saved);
 
 #pragma GCC visibility pop
 

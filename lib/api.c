@@ -6,7 +6,6 @@
 
 #include "diagnose.h"
 #include "os/os.h"
-#include "pagepool/reclaim.h"
 #include "show.h"
 #include "slowpath.h"
 #include "watch.h"
@@ -107,13 +106,6 @@ int pp_pool_set(struct pp_pool *pool, const char *name, const char *value)
 	return err;
 }
 
-int pp_pool_drain(struct pp_pool *pool)
-{
-	if (!pool)
-		return -EINVAL;
-	return pool_is_nested(pool) ? -EDEADLK : pool_drain(pool);
-}
-
 /* Runs */
 
 static void *refuse(int err)
@@ -125,7 +117,6 @@ static void *refuse(int err)
 void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
 {
 	struct page_result result;
-	struct pcp *pcp;
 	void *run;
 
 	if (req->nr_pages > RUN_MAX_PAGES || req->align_pages > RUN_MAX_PAGES) {
@@ -137,9 +128,7 @@ void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
 			    FAILURE_NESTED);
 		return refuse(ENOMEM);
 	}
-	pcp = pool_enter(pool);
-	run = alloc_pages(&pool->registry, pcp, req, &result);
-	pool_leave(pcp);
+	run = pool_alloc_run(pool, pool_enter(pool), req, &result);
 	if (!run) {
 		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
 			    result.why);
@@ -221,6 +210,7 @@ static void free_run(struct pp_pool *pool, void *run, const char *entry)
 	pcp = pool_enter(pool);
 	page_free(&pool->registry, pcp, span_page_of(&pool->span, run), word);
 	pool_leave(pcp);
+	slowpath_end(&pool->registry, SLOWPATH_FREE);
 }
 
 void pp_free_pages(struct pp_pool *pool, void *run)
@@ -276,7 +266,8 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 	page = span_page_of(&pool->span, run);
 	if (nr_pages > RUN_MAX_PAGES || pool_is_nested(pool))
 		return refuse(ENOMEM);
-	floor = page_floor_pages(zone_of_page(pool->zones, page), flags);
+	floor = page_floor_pages(zone_of_page(pool->zones, page),
+				 scope_add(flags));
 	pcp = pool_enter(pool);
 	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
 		to = page_move(&pool->registry, page, word, nr_pages, floor);

@@ -212,7 +212,8 @@ bool backing_charge(struct zone *zone, uint64_t nr_pages, uint64_t floor_pages)
 	return granted && backing_finish(zone, &run);
 }
 
-uint64_t backing_purge(struct zone *zone, uint64_t nr_pages)
+uint64_t backing_purge(struct zone *zone, enum zone_spare which,
+		       uint64_t nr_pages)
 {
 	struct zone_purge purge;
 	uint64_t done = 0;
@@ -221,8 +222,8 @@ uint64_t backing_purge(struct zone *zone, uint64_t nr_pages)
 	/* Each round purges a page at least, or is the last. */
 	while (purged && done < nr_pages) {
 		lock_acquire(&zone->lock);
-		zone_isolate_spare(zone, min_u64(nr_pages - done,
-						 BACKING_BATCH_PAGES), &purge);
+		zone_isolate_spare(zone, which, min_u64(nr_pages - done,
+				   BACKING_BATCH_PAGES), &purge);
 		zone_unlock(zone);
 		if (!purge.nr_pages)
 			break;

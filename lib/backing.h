@@ -43,6 +43,7 @@ bool backing_charge(struct zone *zone, uint64_t nr_pages,
 		    uint64_t floor_pages);
 
 /* Gives up to @nr_pages of spare memory back; returns how many pages. */
-uint64_t backing_purge(struct zone *zone, uint64_t nr_pages);
+uint64_t backing_purge(struct zone *zone, enum zone_spare which,
+		       uint64_t nr_pages);
 
 #endif

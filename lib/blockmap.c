@@ -72,6 +72,16 @@ uint32_t blockmap_next(const struct blockmap *bm, uint32_t from)
 	return at == BLOCKMAP_NONE ? at : bm->first + at;
 }
 
+uint32_t blockmap_last(const struct blockmap *bm)
+{
+	uint32_t nr = nr_words(bm->nr_blocks), w;
+
+	w = nr - bits_zeroes_before(bm->summary, nr);
+	if (!w--)
+		return BLOCKMAP_NONE;
+	return bm->first + w * PP_WORD_BITS + log2_down(bm->words[w]);
+}
+
 static uint32_t run_end(const struct blockmap *bm, uint32_t from, uint32_t max)
 {
 	uint32_t end = bits_next_zero(bm->words, bm->nr_blocks, from);

@@ -44,6 +44,9 @@ static inline bool blockmap_has(const struct blockmap *bm, uint32_t block)
  * BLOCKMAP_NONE if there is none. */
 uint32_t blockmap_next(const struct blockmap *bm, uint32_t from);
 
+/* The highest member; BLOCKMAP_NONE if there is none. */
+uint32_t blockmap_last(const struct blockmap *bm);
+
 /*
  * The lowest @nr members in a row that begin at a multiple of @align, counted
  * from @bias; BLOCKMAP_NONE if there are none.

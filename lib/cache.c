@@ -24,21 +24,11 @@ struct pp_cache {
 static void *object_alloc(struct pp_pool *pool, unsigned class, unsigned flags,
 			  struct page_result *result)
 {
-	struct pcp *pcp;
-	void *object;
-
 	if (pool_is_nested(pool)) {
 		result->why = FAILURE_NESTED;
 		return NULL;
 	}
-	pcp = pool_enter(pool);
-	object = pcp && slab_may_pop(&pool->heap, flags) ?
-		 slab_pop(pcp, class) : NULL;
-	if (!object)
-		object = slab_alloc_slow(&pool->heap, pcp, class, flags,
-					 result);
-	pool_leave(pcp);
-	return object;
+	return pool_alloc_object(pool, pool_enter(pool), class, flags, result);
 }
 
 static void object_free(struct pp_pool *pool, void *object, uint32_t word)
@@ -52,6 +42,7 @@ static void object_free(struct pp_pool *pool, void *object, uint32_t word)
 	pcp = pool_enter(pool);
 	pool_free(pool, pcp, object, word);
 	pool_leave(pcp);
+	slowpath_end(&pool->registry, SLOWPATH_FREE);
 }
 
 int pp_cache_create(struct pp_pool *pool, const char *name,

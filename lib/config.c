@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
@@ -18,9 +19,12 @@
 #define NAME_MAX_LEN		32
 #define LINE_BYTES		512
 #define STDERR			2
+#define DEFAULT_PURGE_DELAY_NS	10000000000ull
+#define NS_PER_MS		1000000ull
 
 enum setting_kind {
-	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_BOOL, KIND_STATS, KIND_NUMA
+	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_TIME, KIND_SIGNAL, KIND_BOOL,
+	KIND_STATS, KIND_NUMA
 };
 
 struct setting {
@@ -42,6 +46,11 @@ static const struct setting settings[] = {
 	  CONFIG_MAX_LIMIT_BYTES, true, "a size such as 4M, or 0" },
 	{ "watermark_scale", KIND_NUMBER, FIELD(watermark_scale), 1, 3000,
 	  true, "a number from 1 to 3000" },
+	{ "purge_delay", KIND_TIME, FIELD(purge_delay_ns), 0,
+	  CONFIG_MAX_DELAY_NS, true, "a time such as 10s or 500ms" },
+	{ "pressure_signal", KIND_SIGNAL, FIELD(pressure_signal), 0,
+	  CONFIG_MAX_SIGNAL, true,
+	  "a signal such as USR1 or 10, or 0 for none" },
 	{ "numa", KIND_NUMA, FIELD(numa), 0, 0, true,
 	  "local, interleave, bind:LIST or preferred:N with nodes that this "
 	  "process may use" },
@@ -62,6 +71,7 @@ void config_defaults(struct pp_config *config)
 {
 	memset(config, 0, sizeof(*config));
 	config->watermark_scale = 10;
+	config->purge_delay_ns = DEFAULT_PURGE_DELAY_NS;
 }
 
 /* Values */
@@ -139,6 +149,44 @@ static int parse_number(const char *s, uint64_t *out)
 	return err ? err : *rest ? -EINVAL : 0;
 }
 
+/* With its unit; 0 needs none. */
+static int parse_time(const char *s, uint64_t *out)
+{
+	const char *rest;
+	uint64_t n, unit_ns = NS_PER_MS;
+	int err = parse_digits(s, &n, &rest);
+
+	if (err)
+		return err;
+	if (strcmp(rest, "s") == 0)
+		unit_ns *= 1000;
+	else if (strcmp(rest, "ms") != 0 && (n || *rest))
+		return -EINVAL;
+	if (n > UINT64_MAX / unit_ns)
+		return -ERANGE;
+	*out = n * unit_ns;
+	return 0;
+}
+
+/* Those that programs may want for it. */
+static const struct { const char *name; int number; } signal_names[] = {
+	{ "HUP", SIGHUP }, { "USR1", SIGUSR1 }, { "USR2", SIGUSR2 },
+	{ "ALRM", SIGALRM }, { "URG", SIGURG }, { "WINCH", SIGWINCH },
+	{ "IO", SIGIO }, { "PWR", SIGPWR }, { "CONT", SIGCONT },
+};
+
+static int parse_signal(const char *s, uint64_t *out)
+{
+	if (strncmp(s, "SIG", 3) == 0)
+		s += 3;
+	for (size_t i = 0; i < ARRAY_SIZE(signal_names); i++)
+		if (strcmp(s, signal_names[i].name) == 0) {
+			*out = (uint64_t)signal_names[i].number;
+			return 0;
+		}
+	return parse_number(s, out);
+}
+
 static int set_stats(struct pp_config *config, const char *value)
 {
 	if (!*value)
@@ -192,6 +240,10 @@ static int parse_value(const struct setting *s, const char *value,
 		return 0;
 	if (s->kind == KIND_LIMIT || s->kind == KIND_SIZE)
 		err = parse_size(value, s->kind == KIND_LIMIT, out);
+	else if (s->kind == KIND_TIME)
+		err = parse_time(value, out);
+	else if (s->kind == KIND_SIGNAL)
+		err = parse_signal(value, out);
 	else
 		err = parse_number(value, out);
 	if (!err && (*out < s->least || *out > s->most))

@@ -21,6 +21,8 @@
 #define CONFIG_EXIT_STATUS	78
 
 #define CONFIG_MAX_FAKE_NODES	16
+#define CONFIG_MAX_DELAY_NS	(86400ull * 1000000000ull)
+#define CONFIG_MAX_SIGNAL	64
 
 /* Where memory comes from on a machine with several memory nodes. */
 enum numa_kind {
@@ -41,6 +43,8 @@ struct pp_config {
 	uint64_t	limit_bytes;		/* 0: auto */
 	uint64_t	min_free_bytes;		/* 0: by the formula */
 	uint64_t	watermark_scale;	/* 1/10000 of managed */
+	uint64_t	purge_delay_ns;
+	uint64_t	pressure_signal;	/* 0: none */
 	bool		strict;
 	bool		verbose;
 	bool		stats_at_exit;

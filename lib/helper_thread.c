@@ -12,9 +12,9 @@
 #include "os/os.h"
 #include "os/syscall.h"
 
-/* The stack beyond what libc wants of one: four times what we use of it.
+/* The stack beyond what libc wants of one: shrinkers of the program run on it.
  * Programs with much thread-local storage need more: so often it is doubled. */
-#define STACK_BYTES		((64u << 10) * (PP_SANITIZED ? 32 : 1))
+#define STACK_BYTES		((256u << 10) * (PP_SANITIZED ? 32 : 1))
 #define STACK_MAX_TRIES		8
 
 static _Atomic uint32_t nr_running;

@@ -23,8 +23,9 @@ uint64_t page_floor_pages(struct zone *zone, unsigned flags)
 	return min;
 }
 
-static void *from_zone(struct zone *zone, const struct page_request *req,
-		       uint64_t floor_pages, struct page_result *result)
+static void *from_zone(struct pcp_registry *reg, struct zone *zone,
+		       const struct page_request *req, uint64_t floor_pages,
+		       struct page_result *result)
 {
 	struct zone_request zreq = {
 		.nr_pages = req->nr_pages,
@@ -39,6 +40,7 @@ static void *from_zone(struct zone *zone, const struct page_request *req,
 	if (unlikely(zone_free_pages(zone) < load_relaxed(&zone->min_pages)))
 		TRACE(reserve_dip, zone->index, zone_free_pages(zone),
 		      req->flags);
+	pcp_note_claim(reg, zone);
 	result->zeroed = run.fresh_pages == run.nr_pages;
 	return span_page_address(zone->span, run.page);
 }
@@ -65,7 +67,7 @@ static void *from_choice(struct pcp_registry *reg, struct pcp *pcp,
 
 	for_each_chosen(i, choice) {
 		struct zone *zone = &reg->zones[i];
-		void *run = from_zone(zone, req, at_low ?
+		void *run = from_zone(reg, zone, req, at_low ?
 				      low_floor_pages(zone, req->flags) :
 				      page_floor_pages(zone, req->flags),
 				      result);
@@ -93,7 +95,7 @@ static void *from_zones(struct pcp_registry *reg, struct pcp *pcp,
 	void *run = NULL;
 
 	if (choice->nr == 1)
-		return from_zone(&reg->zones[choice->row[0]], req,
+		return from_zone(reg, &reg->zones[choice->row[0]], req,
 				 page_floor_pages(&reg->zones[choice->row[0]],
 						  req->flags), result);
 	run = from_choice(reg, pcp, choice, req, true, result);
@@ -116,11 +118,12 @@ static void *from_cache(struct pcp *pcp, const struct page_request *req,
 	    !load_relaxed(&pcp->front_run[run_word_bin(word)])) {
 		/* Who names a zone knows that the cache is at home there. */
 		zone = req->node ? pcp_home(pcp) : pcp_refill_zone(pcp);
+		/* What is for a few is not put where all take from: the floor
+		 * is that of an ordinary request at least. */
 		pcp_refill_runs(pcp, run_word_bin(word), zone,
-				pcp->registry->nodes ?
-				low_floor_pages(zone, req->flags) :
-				page_floor_pages(zone, req->flags),
-				&result->why);
+				load_relaxed(pcp->registry->nodes ?
+					     &zone->low_pages :
+					     &zone->min_pages), &result->why);
 	}
 	return pcp_pop_run(pcp, word);
 }
@@ -212,7 +215,7 @@ static void free_moved(struct pcp_registry *reg, uint64_t page, uint64_t pages)
 	if (!backed)
 		zone->nr_moved_runs--;
 	zone_release(zone, page, pages, backed);
-	zone_unlock(zone);
+	zone_unlock_released(zone);
 }
 
 void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
@@ -240,7 +243,9 @@ void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
 	zone = zone_of_page(reg->zones, page);
 	lock_acquire(&zone->lock);
 	zone_release(zone, page, pages, true);
-	zone_unlock(zone);
+	zone_unlock_released(zone);
+	if (pcp)
+		add_single_writer(&pcp->given_pages, pages);
 }
 
 static bool grow_in_place(struct zone *zone, uint64_t page, uint64_t have,
@@ -278,7 +283,7 @@ bool page_resize(struct pcp_registry *reg, uint64_t page, uint32_t word,
 		return grow_in_place(zone, page, have, want, floor_pages);
 	lock_acquire(&zone->lock);
 	zone_shrink(zone, page, have, want);
-	zone_unlock(zone);
+	zone_unlock_released(zone);
 	return true;
 }
 

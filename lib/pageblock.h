@@ -17,6 +17,7 @@
  * I1: nr_used == popcount(used)
  * I2: nr_spare == popcount(backed & ~used)
  * I3: longest_free(used) <= longest_bound
+ * I4: longest_run(backed & ~used) <= spare_bound <= nr_spare
  * (That a page in use is backed is the zone's invariant: there are runs in the
  * making.)
  */
@@ -42,10 +43,11 @@ struct pageblock {
 	uint16_t	nr_spare;	/* free, with memory behind it */
 	uint16_t	longest_bound;	/* pages */
 	uint8_t		list;		/* of the zone's, see zone_place.c */
-	uint8_t		on_spare : 1;	/* in the list of blocks to purge */
-	uint8_t		refused : 1;	/* the kernel did not take its memory */
+	uint8_t		spare_list;	/* of those with spare pages, too */
 	uint32_t	prev, next;	/* in that list, by block number */
 	uint32_t	spare_prev, spare_next;
+	uint16_t	spare_bound;	/* pages */
+	bool		refused;	/* the kernel did not take its memory */
 } PP_ALIGNED(PP_CACHELINE_BYTES);
 
 static_assert(sizeof(struct pageblock) == 192, "the tables' size is published");
@@ -89,8 +91,9 @@ void pageblock_unback(struct pageblock *b, unsigned pos, unsigned nr_pages);
 unsigned pageblock_find_spare(const struct pageblock *b, unsigned pos,
 			      unsigned *nr_pages);
 
-/* A free range whose pages are all backed, anywhere; as pageblock_find(). */
-unsigned pageblock_find_backed(const struct pageblock *b, unsigned nr_pages,
+/* A free range whose pages are all backed; as pageblock_find(), also in what a
+ * failure does to the bound. */
+unsigned pageblock_find_backed(struct pageblock *b, unsigned nr_pages,
 			       unsigned align_pages);
 
 /* The number of the first invariant above that does not hold, or 0. */

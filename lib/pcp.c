@@ -4,7 +4,7 @@
 #include "pcp.h"
 
 #include "backing.h"
-#include "base/waitq.h"
+#include "pcp_drain.h"
 #include "trace.h"
 
 /* Runs that one refill asks for: up to 128 pages of them, 16 at the most. */
@@ -43,7 +43,7 @@ static bool grant(struct pcp *pcp, uint64_t bytes)
 		return false;
 	/* Full: pairs with rest() in reclaimd.c. */
 	xchg_full(&pcp->granted_bytes, granted + bytes);
-	if (unlikely(load_full(&pcp->registry->resting)))
+	if (unlikely(load_full(&pcp->registry->zones->resting)))
 		pcp_kick_reclaimd(pcp->registry);
 	return true;
 }
@@ -154,8 +154,10 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr, struct zone *zone,
 		pcp->slots[bin->first + i] =
 			(uint32_t)(runs[i].page - first_page);
 	store_relaxed(&bin->count, (uint16_t)got);
-	if (got)
+	if (got) {
 		pcp_was_served(pcp, zone->index);
+		pcp_note_claim(pcp->registry, zone);
+	}
 	count_bin(pcp, bin, EVENT_REFILL_PAGES, got);
 	TRACE(pcp_refill, bin->pages, got);
 	return got;
@@ -167,7 +169,8 @@ static void release_run(struct pcp *pcp, uint64_t page, uint64_t pages)
 
 	lock_acquire(&zone->lock);
 	zone_release(zone, pcp_first_page(pcp) + page, pages, true);
-	zone_unlock(zone);
+	zone_unlock_released(zone);
+	add_single_writer(&pcp->given_pages, pages);
 }
 
 static void flush_front(struct pcp *pcp, const struct run_bin *bin)
@@ -201,7 +204,8 @@ static uint32_t flush_oldest(struct pcp *pcp, struct run_bin *bin,
 	for (uint32_t i = n; i < count; i++)
 		slot[i - n] = slot[i];
 	store_relaxed(&bin->count, (uint16_t)(count - n));
-	zone_unlock(zone);
+	zone_unlock_released(zone);
+	add_single_writer(&pcp->given_pages, (uint64_t)n * bin->pages);
 	count_bin(pcp, bin, EVENT_FLUSH_PAGES, n);
 	TRACE(pcp_flush, bin->pages, n);
 	return n;
@@ -353,10 +357,31 @@ void pcp_flush(struct pcp *pcp)
 
 void pcp_kick_reclaimd(struct pcp_registry *reg)
 {
-	/* Release: pairs with the acquire in reclaimd_loop(), which then sees
-	 * what there is to do. */
-	add_release(&reg->kick, 1);
-	waitq_wake_one(&reg->kick);
+	zone_kick(reg->zones);
+}
+
+void pcp_note_low(struct pcp_registry *reg, struct zone *zone)
+{
+	/* Who found it set has kicked; reclaimd clears it before it looks. */
+	if (!load_relaxed(&zone->reclaim_wanted) &&
+	    !xchg_full(&zone->reclaim_wanted, true))
+		zone_kick(zone);
+	if (load_relaxed(&zone->above_high))
+		store_relaxed(&reg->work_due, true);
+}
+
+uint64_t pcp_given_pages(struct pcp_registry *reg)
+{
+	struct pcp *pcp = pcp_find(reg);
+
+	if (!pcp)
+		return 0;
+	/* Otherwise a drainer is just emptying it. */
+	if (pcp_enter_slow(pcp)) {
+		pcp_flush(pcp);
+		pcp_leave_slow(pcp);
+	}
+	return load_relaxed(&pcp->given_pages);
 }
 
 /* What a handler could not free, because the owner was busy */

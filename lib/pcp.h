@@ -128,6 +128,7 @@ struct pcp {
 	uint32_t		published_pages;
 	uint32_t		may_cache_pages;
 	uint32_t		nr_slow_steps;
+	_Atomic uint64_t	given_pages;	/* back to zones, so far */
 	struct vmstat_delta	stat;		/* others fold */
 	struct pcp		*next_pool;	/* same thread, other pool */
 	_Atomic bool		inside;	/* working without its caches */
@@ -169,20 +170,24 @@ struct pcp_registry {
 	/* free memory in slabs and depots, an estimate from above */
 	uint64_t	(*small_free_bytes)(struct pcp_registry *reg);
 	struct slab_heap *heap;	/* for flush_small() */
-	struct reclaimd	*reclaimd;	/* for those above */
+	/* for those above */
+	struct drain_service *drain_service;
+	struct shrinker_list *shrinkers;
+	struct pressure	*pressure;
+	struct reclaimd	*reclaimd;	/* one a zone */
 	struct vmstat	*vmstat;
 
 	/* frees that no cache could take: handlers push, pool_enter() takes */
 	_Atomic(void *)	deferred;
 
+	/* any thread: there is something to do outside of the caches, such as
+	 * to tell the program that memory is low; see slowpath.h */
+	_Atomic bool	work_due;
+	_Atomic uint64_t purge_delay_ns;	/* the setting */
 	/* watch to write, for reclaimd: how often memory was short outside of
 	 * the pool; what the limit auto comes to by now, 0: as it was */
 	_Atomic uint32_t outside_pressure;
 	_Atomic uint64_t auto_limit_bytes;
-
-	/* reclaimd sleeps on kick; resting: not even for a time */
-	_Atomic uint32_t kick;
-	_Atomic bool	resting;
 
 	/* whoever drains; rank DRAIN */
 	struct lock	drain_lock;
@@ -414,8 +419,23 @@ unsigned pcp_refill_runs(struct pcp *pcp, unsigned bin_nr, struct zone *zone,
 void pcp_flush(struct pcp *pcp);	/* everything */
 uint64_t pcp_share_bytes(const struct pcp *pcp);
 
-/* Wakes the background thread, if there is one. */
+/* Wakes the background thread of the first zone, which does what is the whole
+ * pool's, if there is one. */
 void pcp_kick_reclaimd(struct pcp_registry *reg);
+
+/* A zone's free pages are at low or below: wakes its reclaimd. */
+void pcp_note_low(struct pcp_registry *reg, struct zone *zone);
+
+/* After a claim of pages. */
+static inline void pcp_note_claim(struct pcp_registry *reg, struct zone *zone)
+{
+	if (unlikely(zone_free_pages(zone) <= load_relaxed(&zone->low_pages)))
+		pcp_note_low(reg, zone);
+}
+
+/* Pages that the thread's cache gave back to zones, once it is empty; 0 if it
+ * has none.  Not entered. */
+uint64_t pcp_given_pages(struct pcp_registry *reg);
 
 /* Counts; with @pcp NULL, for a thread without a cache. */
 static inline void pcp_count_in(struct pcp_registry *reg, struct pcp *pcp,

@@ -287,6 +287,27 @@ unsigned pcp_drain_idle(struct pcp_registry *reg)
 	return nr;
 }
 
+bool pcp_flush_if_idle(struct pcp *pcp)
+{
+	bool is_locked = load_relaxed(&pcp->drain) == DRAIN_LOCKED;
+	bool was_idle = is_locked ? !load_relaxed(&pcp->alive) :
+			load_relaxed(&pcp->drain) == DRAIN_LIFE;
+	bool is_empty;
+
+	if (!pcp_enter_slow(pcp))
+		return false;
+	if (was_idle)
+		pcp_flush(pcp);
+	is_empty = !holds_anything(pcp);
+	/* The question that stands at the next call, if nobody comes by. */
+	if (is_locked)
+		store_relaxed(&pcp->alive, false);
+	else if (!is_empty)
+		drain_cas(pcp, DRAIN_NONE, DRAIN_LIFE);
+	pcp_leave_slow(pcp);
+	return is_empty;
+}
+
 uint64_t pcp_sum_granted_bytes(struct pcp_registry *reg,
 			       const struct pcp *self)
 {

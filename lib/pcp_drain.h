@@ -30,8 +30,9 @@
  * compare-and-swap.  What is wanted is in a word of its own then, `give_up`,
  * which whoever gets the lock next obeys.
  *
- * D1: only the holder of drain_lock sets WANTED, LIFE or TAKEN, and no TAKEN is
- *     left when it lets go; fork takes the lock, so a child finds none
+ * D1: only the holder of drain_lock sets WANTED or TAKEN, and it or the owner
+ *     LIFE, and no TAKEN is left when it lets go; fork takes the lock, so a
+ *     child finds none
  * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
  * D3: an owner who has entered finds no TAKEN until it leaves
  * D4: whoever empties a cache leaves it with nothing granted (I4)
@@ -81,6 +82,14 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self);
  * Return: how many caches still hold something.
  */
 unsigned pcp_drain_idle(struct pcp_registry *reg);
+
+/**
+ * pcp_flush_if_idle() - the same for the caller's own cache, where nobody else
+ * would.
+ * Context: not entered.
+ * Return: does it hold nothing now?
+ */
+bool pcp_flush_if_idle(struct pcp *pcp);
 
 /* Bytes that caches other than @self were granted: at least what they hold. */
 uint64_t pcp_sum_granted_bytes(struct pcp_registry *reg,

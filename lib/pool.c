@@ -11,6 +11,8 @@
 #include "watch.h"
 
 #define REPORT_INTERVAL_NS	10000000000ull
+/* What a pool keeps for each of several zones, beside the zone. */
+#define ZONE_STORAGE_BYTES	(SLAB_ZONE_BYTES + sizeof(struct reclaimd))
 
 enum { DEFAULT_NONE, DEFAULT_READY, DEFAULT_FAILED };
 
@@ -50,6 +52,8 @@ void pool_fork_prepare(void)
 	for_each_pool(pool)
 		lock_fork_take(&pool->config_lock);
 	for_each_pool(pool)
+		lock_fork_take(&pool->shrinkers.lock);
+	for_each_pool(pool)
 		lock_fork_take(&pool->registry.drain_lock);
 	lock_fork_take(&pcp_registry_lock);
 	for_each_pool(pool)
@@ -60,14 +64,17 @@ void pool_fork_prepare(void)
 	for_each_pool(pool)
 		for_each_zone(zone, pool->zones)
 			lock_fork_take(&zone->lock);
-	for_each_pool(pool)
+	for_each_pool(pool) {
 		lock_fork_take(&pool->heap.lock);
+		lock_fork_take(&pool->pressure.lock);
+	}
 }
 
 /* The list's lock last: until then the pools in it cannot go away. */
 void pool_fork_parent(void)
 {
 	for_each_pool(pool) {
+		lock_fork_give(&pool->pressure.lock);
 		lock_fork_give(&pool->heap.lock);
 		for_each_zone(zone, pool->zones)
 			lock_fork_give(&zone->lock);
@@ -75,6 +82,7 @@ void pool_fork_parent(void)
 		for (unsigned i = 0; i < slab_nr_bins(&pool->heap); i++)
 			lock_fork_give(&slab_bin_at(&pool->heap, i)->lock);
 		lock_fork_give(&pool->registry.drain_lock);
+		lock_fork_give(&pool->shrinkers.lock);
 		lock_fork_give(&pool->config_lock);
 	}
 	lock_fork_give(&pcp_registry_lock);
@@ -94,7 +102,9 @@ void pool_fork_child(void)
 	bool inside = pcp_is_inside();
 
 	for_each_pool(pool) {
-		reclaimd_forget(&pool->reclaimd);
+		reclaimd_forget_all(&pool->registry);
+		shrinker_forget_others(&pool->shrinkers);
+		pressure_forget(&pool->pressure);
 		pcp_mark_orphans(&pool->registry);
 		if (!inside)
 			adopt_isolated(pool);
@@ -135,7 +145,7 @@ static void list_del(struct pp_pool *pool)
 void pool_start_threads(struct pp_pool *pool)
 {
 	/* Without it threads that need a drain do it themselves. */
-	reclaimd_start(&pool->reclaimd);
+	reclaimd_start_all(&pool->registry);
 	watch_start(pool);
 }
 
@@ -169,6 +179,30 @@ static void init_zones(struct pp_pool *pool, const struct pp_config *config,
 			     (unsigned)config->watermark_scale);
 }
 
+/* With several zones the threads' structs lie behind the slabs'. */
+static struct reclaimd *reclaimd_storage(struct pp_pool *pool)
+{
+	if (!pool->nodes)
+		return &pool->one_reclaimd;
+	return (struct reclaimd *)(void *)
+	       ((char *)nodes_extra(pool->nodes) +
+		pool->nodes->nr * SLAB_ZONE_BYTES);
+}
+
+static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct pcp_registry *reg = &pool->registry;
+
+	shrinker_list_init(&pool->shrinkers);
+	reg->shrinkers = &pool->shrinkers;
+	pressure_init(&pool->pressure, (int)config->pressure_signal);
+	reg->pressure = &pool->pressure;
+	drain_service_init(&pool->drain_service, reg);
+	reg->drain_service = &pool->drain_service;
+	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
+	reclaimd_init_all(reclaimd_storage(pool), reg);
+}
+
 static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 		       const struct pool_tables *tables)
 {
@@ -177,8 +211,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	pool->registry.free_deferred = free_deferred;
 	pool->registry.follow_limit = pool_follow_limit;
 	pool->registry.nodes = pool->nodes;
-	reclaimd_init(&pool->reclaimd, &pool->registry);
-	pool->registry.reclaimd = &pool->reclaimd;
+	init_reclaim(pool, config);
 	slab_heap_init(&pool->heap, &pool->registry, tables->nr_slabs,
 		       pool->nodes ? nodes_extra(pool->nodes) : NULL);
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
@@ -247,7 +280,7 @@ static int init_space(struct pp_pool *pool, const struct pp_config *config,
 		      struct pool_tables *tables)
 {
 	uint64_t limit_bytes = config_limit_bytes(config);
-	int err = nodes_find(config, SLAB_ZONE_BYTES, &pool->nodes,
+	int err = nodes_find(config, ZONE_STORAGE_BYTES, &pool->nodes,
 			     &pool->node_id);
 
 	if (err)
@@ -304,8 +337,8 @@ int pool_exit(struct pp_pool *pool)
 	}
 	if (used > in_slabs + (uint64_t)pcp_sum_cached_pages(&pool->registry))
 		return -EBUSY;
-	has_thread = load_relaxed(&pool->reclaimd.state) == RECLAIMD_RUNNING;
-	reclaimd_stop(&pool->reclaimd);
+	has_thread = reclaimd_is_running(&pool->registry);
+	reclaimd_stop_all(&pool->registry);
 	err = pcp_detach_all(&pool->registry);
 	if (err) {
 		if (has_thread)
@@ -415,10 +448,63 @@ int pool_drain(struct pp_pool *pool)
 	if (pcp)
 		pcp_flush(pcp);
 	pcp_wait_begin(pcp);
-	err = reclaimd_drain_now(&pool->reclaimd, pcp);
+	err = drain_now(&pool->drain_service, pcp);
 	pcp_wait_end(pcp);
 	pool_leave(pcp);
 	return err;
+}
+
+void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
+		     const struct page_request *req,
+		     struct page_result *result)
+{
+	struct slowpath sp = slowpath_begin(req->flags);
+	struct page_request now = *req;
+	void *run;
+
+	now.flags = sp.flags;
+	/* Bounded by slowpath_again(). */
+	for (;;) {
+		run = alloc_pages(&pool->registry, pcp, &now, result);
+		pool_leave(pcp);
+		if (run || !slowpath_again(&sp, &pool->registry, now.nr_pages,
+					   now.node, result->why))
+			break;
+		pcp = pool_enter(pool);
+	}
+	slowpath_end(&pool->registry, sp.flags);
+	return run;
+}
+
+static void *object_once(struct pp_pool *pool, struct pcp *pcp, unsigned class,
+			 unsigned flags, struct page_result *result)
+{
+	void *object = NULL;
+
+	if (pcp && slab_may_pop(&pool->heap, flags))
+		object = slab_pop(pcp, class);
+	return object ? object : slab_alloc_slow(&pool->heap, pcp, class,
+						 flags, result);
+}
+
+void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
+			unsigned flags, struct page_result *result)
+{
+	uint64_t least_pages = bytes_to_pages_up(slab_class[class].bytes);
+	struct slowpath sp = slowpath_begin(flags);
+	void *object;
+
+	/* Bounded by slowpath_again(). */
+	for (;;) {
+		object = object_once(pool, pcp, class, sp.flags, result);
+		pool_leave(pcp);
+		if (object || !slowpath_again(&sp, &pool->registry,
+					      least_pages, 0, result->why))
+			break;
+		pcp = pool_enter(pool);
+	}
+	slowpath_end(&pool->registry, sp.flags);
+	return object;
 }
 
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)

@@ -11,12 +11,15 @@
 
 #include "mempolicy.h"
 #include "pagepool.h"
+#include "pressure.h"
 #include "reclaimd.h"
+#include "shrinker.h"
 #include "slab.h"
+#include "slowpath.h"
 
 #define POOL_FLAGS_KNOWN \
 	(PP_NOWAIT | PP_HIGH | PP_MEMALLOC | PP_NOMEMALLOC | PP_NORETRY | \
-	 PP_ZERO | PP_NOWARN | PP_THISNODE)
+	 PP_ZERO | PP_NOWARN | PP_THISNODE | PP_NOIO | PP_NOFS)
 
 struct pp_pool {
 	struct zone		*zones;		/* const: all of them */
@@ -27,7 +30,10 @@ struct pp_pool {
 	struct pcp_registry	registry;
 	struct vmstat		vmstat;
 	struct slab_heap	heap;
-	struct reclaimd		reclaimd;
+	struct drain_service	drain_service;
+	struct shrinker_list	shrinkers;
+	struct pressure		pressure;
+	struct reclaimd		one_reclaimd;	/* where there is one zone */
 
 	/* zone.lock to write; any thread reads */
 	_Atomic uint64_t	limit_pages;
@@ -138,6 +144,16 @@ int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting);
 /* A run for the public functions, whose arguments are checked: sets errno and
  * counts failures.  In api.c. */
 void *api_alloc_run(struct pp_pool *pool, const struct page_request *req);
+
+/* A run, whatever it takes: attempts, and what lies between them.  @pcp, from
+ * pool_enter(), is left.  NULL with result->why. */
+void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
+		     const struct page_request *req,
+		     struct page_result *result);
+
+/* The same for an object of a size class. */
+void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
+			unsigned flags, struct page_result *result);
 
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);

@@ -175,7 +175,7 @@ static bool purge_excess(struct zone *zone, uint64_t excess_pages,
 {
 	bool others;
 
-	if (backing_purge(zone, excess_pages)) {
+	if (backing_purge(zone, ZONE_SPARE_ALL, excess_pages)) {
 		*refusals = 0;
 		return true;
 	}
@@ -326,7 +326,7 @@ int pool_follow_limit(struct pcp_registry *reg)
 
 	/* What caches hold counts as used. */
 	if (err) {
-		reclaimd_drain_now(&pool->reclaimd, NULL);
+		drain_now(&pool->drain_service, NULL);
 		err = follow_limit(pool);
 	}
 	return err;
@@ -357,6 +357,10 @@ static int set_locked(struct pp_pool *pool, const char *name,
 		return err;
 	pool->config = config;
 	store_relaxed(&pool->verbose, config.verbose);
+	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
+	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
+	/* What is spare is looked at with the new delay. */
+	pcp_kick_reclaimd(&pool->registry);
 	store_relaxed(&pool->limit_is_auto, !config.limit_bytes);
 	pcp_update_thresholds(&pool->registry);
 	return 0;

@@ -10,10 +10,19 @@
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
+#include "purge.h"
 #include "trace.h"
+#include "vmscan.h"
 
 #define THREAD_NAME		"pp-reclaimd"
+#define NEVER_NS		UINT64_MAX
+/* Between two looks at idle caches; the second while memory is short. */
 #define TICK_NS			1000000000ull
+#define SHORT_TICK_NS		100000000ull
+/* Of a run, before others who want something are looked at. */
+#define RUN_NS			100000000ull
+#define PURGE_BUDGET_PAGES	(64u << 10)
+#define OUTSIDE_INTERVAL_NS	1000000000ull
 /* Between two looks whether the program's other threads are gone. */
 #define LAST_LOOK_NS		20000000ull
 
@@ -21,92 +30,6 @@
 static struct lock list_lock = LOCK_INIT(LEAF);
 static struct reclaimd *running;	/* list_lock */
 static _Atomic bool main_has_exited;
-
-/* Draining */
-
-static bool is_served(struct reclaimd *r, uint32_t ticket)
-{
-	/* Acquire: pairs with the release in serve(). */
-	return (int32_t)(load_acquire(&r->done) - ticket) >= 0;
-}
-
-/* drain_lock held. */
-static int serve(struct reclaimd *r, struct pcp *self)
-{
-	uint32_t upto = load_relaxed(&r->wanted);
-	int err;
-
-	store_relaxed(&r->next_ns, os_now_ns() + RECLAIMD_INTERVAL_NS);
-	TRACE(drain_begin, upto);
-	err = pcp_drain_all(r->reg, self);
-	r->reg->drain_small(r->reg, NULL);
-	vmstat_add(r->reg->vmstat, EVENT_DRAINS, 1);
-	TRACE(drain_end, upto, err);
-	/* Release: pairs with the acquire in is_served(). */
-	store_release(&r->done, upto);
-	waitq_wake_all(&r->done);
-	return err;
-}
-
-int reclaimd_drain_now(struct reclaimd *r, struct pcp *self)
-{
-	int err;
-
-	lock_acquire(&r->reg->drain_lock);
-	err = serve(r, self);
-	lock_release(&r->reg->drain_lock);
-	return err;
-}
-
-/* Where there is no thread.  True once the caller has drained, or the next
- * drain has to wait. */
-static void serve_self(struct reclaimd *r, struct pcp *self, uint32_t ticket)
-{
-	lock_acquire(&r->reg->drain_lock);
-	if (!is_served(r, ticket) && os_now_ns() >= load_relaxed(&r->next_ns))
-		serve(r, self);
-	lock_release(&r->reg->drain_lock);
-}
-
-static uint64_t until(uint64_t then_ns, uint64_t now_ns)
-{
-	return then_ns > now_ns ? then_ns - now_ns : 0;
-}
-
-/* One step of a request: drains, or sleeps until that may be worth while. */
-static void pursue(struct reclaimd *r, struct pcp *self, uint32_t ticket,
-		   uint64_t left_ns)
-{
-	uint32_t seen = load_relaxed(&r->done);
-	uint64_t wait_ns = left_ns;
-
-	if (is_served(r, ticket))
-		return;
-	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
-		pcp_kick_reclaimd(r->reg);
-	} else {
-		serve_self(r, self, ticket);
-		wait_ns = min_u64(left_ns, until(load_relaxed(&r->next_ns),
-						 os_now_ns()));
-	}
-	if (!is_served(r, ticket) && wait_ns)
-		waitq_sleep_for(&r->done, seen, wait_ns);
-}
-
-bool reclaimd_drain(struct reclaimd *r, struct pcp *self)
-{
-	uint64_t deadline = os_now_ns() + RECLAIMD_WAIT_NS, left;
-	uint32_t ticket = add_relaxed(&r->wanted, 1) + 1;
-
-	/* Each round sleeps until a drain ends or may begin. */
-	while (!is_served(r, ticket)) {
-		left = until(deadline, os_now_ns());
-		if (!left)
-			return false;
-		pursue(r, self, ticket, left);
-	}
-	return true;
-}
 
 /* The thread */
 
@@ -146,9 +69,70 @@ static void on_main_exit(void)
 	store_relaxed(&main_has_exited, true);
 	lock_acquire(&list_lock);
 	for (struct reclaimd *r = running; r; r = r->next)
-		pcp_kick_reclaimd(r->reg);
+		zone_kick(r->zone);
 	lock_release(&list_lock);
 }
+
+static bool is_first(const struct reclaimd *r)
+{
+	return r->zone->index == 0;
+}
+
+/* Callbacks may take as long as they like: who wants a drain need not wait. */
+static void call_back(struct reclaimd *r, bool is_away)
+{
+	if (is_first(r))
+		store_relaxed(&r->reg->drain_service->is_away, is_away);
+}
+
+/* Balancing */
+
+/*
+ * A run, if one is wanted.  Cleared first: a claim that finds memory low after
+ * the look below wakes us again.
+ */
+static uint64_t balance(struct reclaimd *r, uint64_t now)
+{
+	struct zone *zone = r->zone;
+
+	if (vmscan_is_hopeless(zone) ||
+	    !xchg_full(&zone->reclaim_wanted, false))
+		return NEVER_NS;
+	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
+		return NEVER_NS;
+	call_back(r, true);
+	vmscan_balance(r->reg, zone, now + RUN_NS);
+	call_back(r, false);
+	vmscan_unthrottle(zone);
+	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
+		return NEVER_NS;
+	/* Where there is no hope the word stays: nobody kicks in vain. */
+	store_relaxed(&zone->reclaim_wanted, true);
+	return vmscan_is_hopeless(zone) ? NEVER_NS : 0;
+}
+
+/* Purging */
+
+static uint64_t until(uint64_t then_ns, uint64_t now_ns)
+{
+	return then_ns > now_ns ? then_ns - now_ns : 0;
+}
+
+static uint64_t purge(struct reclaimd *r, uint64_t now)
+{
+	uint64_t wait_ns;
+
+	if (now >= r->next_purge_ns) {
+		wait_ns = purge_look(r->zone, now,
+				     load_relaxed(&r->reg->purge_delay_ns),
+				     PURGE_BUDGET_PAGES);
+		r->purge_rests = wait_ns == PURGE_NEVER_NS;
+		r->next_purge_ns = r->purge_rests ? 0 : now + wait_ns;
+	}
+	return r->purge_rests ? NEVER_NS : until(r->next_purge_ns, now);
+}
+
+/* What the first zone's thread does for the pool */
 
 /* While memory is short counters are to be closer: their reader may be about
  * to decide by them. */
@@ -158,100 +142,149 @@ static void set_pressure(struct pcp_registry *reg, bool under_pressure)
 		pcp_set_pressure(reg, under_pressure);
 }
 
-/* Serves what is wanted, as early as the rule allows.  How long to sleep, 0:
- * not at all. */
-static uint64_t serve_requests(struct reclaimd *r, uint64_t now)
+static bool is_short(struct pcp_registry *reg)
 {
-	uint32_t wanted = load_relaxed(&r->wanted);
-	uint64_t wait_ns;
-
-	if (is_served(r, wanted))
-		return UINT64_MAX;
-	set_pressure(r->reg, true);
-	wait_ns = until(load_relaxed(&r->next_ns), now);
-	if (!wait_ns)
-		reclaimd_drain_now(r, NULL);
-	return wait_ns;
+	for_each_zone(zone, reg->zones)
+		if (zone_free_pages(zone) <= load_relaxed(&zone->high_pages))
+			return true;
+	return false;
 }
 
-/* Nothing is held anywhere: wait until something is. */
-static void rest(struct reclaimd *r, uint32_t seen)
+static uint64_t tick(struct reclaimd *r, uint64_t now)
 {
-	/* Full: who is granted something sees this, or we see what it got. */
-	xchg_full(&r->reg->resting, true);
-	TRACE(mm_vmscan_kswapd_sleep);
-	if (!pcp_sum_granted_bytes(r->reg, NULL))
-		waitq_sleep(&r->reg->kick, seen);
-	TRACE(mm_vmscan_kswapd_wake);
-	store_relaxed(&r->reg->resting, false);
+	bool short_now;
+
+	if (!r->has_held && pcp_sum_granted_bytes(r->reg, NULL)) {
+		r->has_held = true;
+		r->next_tick_ns = now + r->tick_ns;
+	}
+	if (now >= r->next_tick_ns) {
+		pcp_fold_all(r->reg);
+		short_now = is_short(r->reg);
+		set_pressure(r->reg, short_now);
+		r->has_held = drain_idle(r->reg->drain_service,
+					 NULL, r->tick_ns) != 0;
+		r->tick_ns = short_now ? SHORT_TICK_NS : TICK_NS;
+		r->next_tick_ns = now + r->tick_ns;
+	}
+	return r->has_held ? until(r->next_tick_ns, now) : NEVER_NS;
 }
 
-/* What is due once a second.  How many caches hold anything. */
-static unsigned tick(struct reclaimd *r)
+/* Memory has become short in the middle of a long tick. */
+static void hurry_tick(struct reclaimd *r, uint64_t now)
 {
-	bool is_short = false;
-	unsigned nr;
+	if (r->tick_ns == TICK_NS && is_short(r->reg))
+		r->next_tick_ns = min_u64(r->next_tick_ns,
+					  now + SHORT_TICK_NS);
+}
 
-	pcp_fold_all(r->reg);
+/* A share at an event, and one event in so much time: caches are there for a
+ * reason, and what is taken from them today is made again tomorrow. */
+static uint64_t answer_outside(struct reclaimd *r, uint64_t now)
+{
+	uint32_t events = load_relaxed(&r->reg->outside_pressure);
+
+	if (events == r->seen_outside)
+		return NEVER_NS;
+	if (now < r->next_outside_ns)
+		return r->next_outside_ns - now;
+	r->seen_outside = events;
+	r->next_outside_ns = now + OUTSIDE_INTERVAL_NS;
 	for_each_zone(zone, r->reg->zones)
-		is_short = is_short || zone_free_pages(zone) <=
-				       load_relaxed(&zone->high_pages);
-	set_pressure(r->reg, is_short);
-	lock_acquire(&r->reg->drain_lock);
-	nr = pcp_drain_idle(r->reg);
-	lock_release(&r->reg->drain_lock);
-	/* Nobody is there whom the depots would serve. */
-	if (!nr)
-		r->reg->drain_small(r->reg, NULL);
-	return nr;
+		purge_share(zone);
+	call_back(r, true);
+	vmscan_gently(r->reg, now + RUN_NS);
+	call_back(r, false);
+	return NEVER_NS;
+}
+
+static uint64_t serve_drains(struct reclaimd *r, uint64_t now)
+{
+	uint64_t wait_ns = drain_serve(r->reg->drain_service, now);
+
+	if (wait_ns != NEVER_NS)
+		set_pressure(r->reg, true);
+	/* Just served: counters are looked at again at the next tick. */
+	return wait_ns ? wait_ns : NEVER_NS;
 }
 
 /*
  * The limit of a container has changed: the pool's follows, at once or, where
  * more is used than it allows, by what is freed, once a second.
  */
-static void follow_limit(struct reclaimd *r, uint64_t now)
+static uint64_t follow_limit(struct reclaimd *r, uint64_t now)
 {
 	uint64_t bytes = load_relaxed(&r->reg->auto_limit_bytes);
 
-	if (bytes == r->followed_bytes &&
-	    (!r->is_behind || now < r->next_follow_ns))
-		return;
-	r->followed_bytes = bytes;
-	r->next_follow_ns = now + TICK_NS;
-	r->is_behind = r->reg->follow_limit(r->reg) == -EAGAIN;
+	if (bytes != r->followed_bytes ||
+	    (r->is_behind && now >= r->next_follow_ns)) {
+		r->followed_bytes = bytes;
+		r->next_follow_ns = now + TICK_NS;
+		r->is_behind = r->reg->follow_limit(r->reg) == -EAGAIN;
+		/* What the program can do without brings it nearer. */
+		if (r->is_behind)
+			for_each_zone(zone, r->reg->zones)
+				pcp_note_low(r->reg, zone);
+	}
+	return r->is_behind ? until(r->next_follow_ns, now) : NEVER_NS;
+}
+
+static uint64_t serve_pool(struct reclaimd *r, uint64_t now)
+{
+	uint64_t wait_ns = serve_drains(r, now);
+
+	wait_ns = min_u64(wait_ns, follow_limit(r, now));
+	wait_ns = min_u64(wait_ns, answer_outside(r, now));
+	hurry_tick(r, now);
+	return min_u64(wait_ns, tick(r, now));
+}
+
+/* The loop */
+
+/* There is nothing to do: wait until there is. */
+static void rest(struct reclaimd *r, uint32_t seen)
+{
+	/* Full: who is granted something sees this, or we see what it got. */
+	xchg_full(&r->zone->resting, true);
+	TRACE(mm_vmscan_kswapd_sleep, r->zone->index);
+	if (!is_first(r) || !pcp_sum_granted_bytes(r->reg, NULL))
+		waitq_sleep(&r->zone->kick, seen);
+	TRACE(mm_vmscan_kswapd_wake, r->zone->index);
+	store_relaxed(&r->zone->resting, false);
+	/* Caches may hold something again, as of now. */
+	r->has_held = true;
+	r->next_tick_ns = os_now_ns() + TICK_NS;
+}
+
+/* Acquire: pairs with the release in zone_kick().  What was asked before the
+ * kick, to stop too, is seen after it. */
+static bool is_to_go_on(struct reclaimd *r, uint32_t *seen)
+{
+	*seen = load_acquire(&r->zone->kick);
+	return !load_relaxed(&r->stop);
 }
 
 static void reclaimd_loop(void *arg)
 {
 	struct reclaimd *r = arg;
-	uint64_t next_tick = os_now_ns() + TICK_NS, now, wait_ns;
-	unsigned nr_held = 1;
+	uint32_t seen;
 
-	while (!load_relaxed(&r->stop)) {
-		/* Acquire: pairs with the release in pcp_kick_reclaimd(). */
-		uint32_t seen = load_acquire(&r->reg->kick);
+	while (is_to_go_on(r, &seen)) {
+		uint64_t now = os_now_ns(), wait_ns;
 
 		vmstat_add(r->reg->vmstat, EVENT_RECLAIMD_RUNS, 1);
-		now = os_now_ns();
-		follow_limit(r, now);
-		if (now >= next_tick) {
-			nr_held = tick(r);
-			next_tick = now + TICK_NS;
-		}
-		wait_ns = min_u64(serve_requests(r, now),
-				  until(next_tick, now));
+		wait_ns = balance(r, now);
+		wait_ns = min_u64(wait_ns, purge(r, now));
+		if (is_first(r))
+			wait_ns = min_u64(wait_ns, serve_pool(r, now));
 		if (load_relaxed(&main_has_exited)) {
 			end_if_last();
 			wait_ns = min_u64(wait_ns, LAST_LOOK_NS);
-		} else if (!nr_held && wait_ns && !r->is_behind) {
-			rest(r, seen);
-			nr_held = 1;
-			next_tick = os_now_ns() + TICK_NS;
-			continue;
 		}
-		if (wait_ns)
-			waitq_sleep_for(&r->reg->kick, seen, wait_ns);
+		if (wait_ns == NEVER_NS)
+			rest(r, seen);
+		else if (wait_ns)
+			waitq_sleep_for(&r->zone->kick, seen, wait_ns);
 	}
 }
 
@@ -276,7 +309,16 @@ static void list_del(struct reclaimd *r)
 	lock_release(&list_lock);
 }
 
-int reclaimd_start(struct reclaimd *r)
+static void set_running(struct reclaimd *r, bool is_running)
+{
+	store_relaxed(&r->zone->has_reclaimd, is_running);
+	if (is_first(r))
+		store_relaxed(&r->reg->drain_service->has_thread, is_running);
+	store_relaxed(&r->state, is_running ? RECLAIMD_RUNNING :
+					      RECLAIMD_NONE);
+}
+
+static int reclaimd_start(struct reclaimd *r)
 {
 	int none = RECLAIMD_NONE, err;
 
@@ -289,41 +331,72 @@ int reclaimd_start(struct reclaimd *r)
 	err = helper_thread_start(&r->thread);
 	if (err)
 		list_del(r);
-	store_relaxed(&r->state, err ? RECLAIMD_NONE : RECLAIMD_RUNNING);
+	set_running(r, !err);
 	return err;
 }
 
-void reclaimd_stop(struct reclaimd *r)
+void reclaimd_start_all(struct pcp_registry *reg)
+{
+	for_each_zone(zone, reg->zones)
+		reclaimd_start(&reg->reclaimd[zone->index]);
+}
+
+static void reclaimd_stop(struct reclaimd *r)
 {
 	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
 		store_relaxed(&r->stop, true);
-		pcp_kick_reclaimd(r->reg);
+		zone_kick(r->zone);
 		helper_thread_join(&r->thread);
 		list_del(r);
-		store_relaxed(&r->state, RECLAIMD_NONE);
+		set_running(r, false);
 	}
 	helper_thread_drop(&r->thread);
 }
 
-void reclaimd_forget(struct reclaimd *r)
+void reclaimd_stop_all(struct pcp_registry *reg)
 {
-	/* The stack is used again if the child makes threads of its own. */
-	store_relaxed(&r->state, RECLAIMD_NONE);
-	store_relaxed(&r->reg->resting, false);
-	store_relaxed(&r->done, load_relaxed(&r->wanted));
-	store_relaxed(&r->next_ns, 0);
+	for_each_zone(zone, reg->zones)
+		reclaimd_stop(&reg->reclaimd[zone->index]);
+}
+
+bool reclaimd_is_running(struct pcp_registry *reg)
+{
+	return load_relaxed(&reg->reclaimd[0].state) == RECLAIMD_RUNNING;
+}
+
+void reclaimd_forget_all(struct pcp_registry *reg)
+{
+	for_each_zone(zone, reg->zones) {
+		/* The stack is used again if the child makes threads of its
+		 * own. */
+		set_running(&reg->reclaimd[zone->index], false);
+		store_relaxed(&zone->resting, false);
+		store_relaxed(&zone->nr_throttled, 0);
+		/* Whoever comes first looks what there is to do. */
+		store_relaxed(&zone->reclaim_wanted, false);
+	}
+	drain_service_forget(reg->drain_service);
+	store_relaxed(&reg->work_due, true);
 	helper_threads_forget();
 	running = NULL;
 	lock_init(&list_lock, LOCK_RANK_LEAF);
 }
 
-void reclaimd_init(struct reclaimd *r, struct pcp_registry *reg)
+void reclaimd_init_all(struct reclaimd *all, struct pcp_registry *reg)
 {
-	r->reg = reg;
-	r->thread = (struct helper_thread){
-		.name = THREAD_NAME,
-		.body = reclaimd_loop,
-		.arg = r,
-	};
-	store_relaxed(&r->state, RECLAIMD_NONE);
+	reg->reclaimd = all;
+	for_each_zone(zone, reg->zones) {
+		struct reclaimd *r = &all[zone->index];
+
+		r->reg = reg;
+		r->zone = zone;
+		r->has_held = true;
+		r->tick_ns = TICK_NS;
+		r->thread = (struct helper_thread){
+			.name = THREAD_NAME,
+			.body = reclaimd_loop,
+			.arg = r,
+		};
+		store_relaxed(&r->state, RECLAIMD_NONE);
+	}
 }

@@ -1,99 +1,98 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reclaimd.h - the background thread of a pool (layer 9).
+ * reclaimd.h - the background threads of a pool, one a zone (layer 9).
  *
- * It does what no allocating thread may do: it empties the caches of other
- * threads, for requests that would fail otherwise, and those of idle threads.
- * The kernel's counterpart is kswapd.
+ * The kernel's counterpart is kswapd.  For its zone a thread
+ *	balances	when a claim left free memory at low or below: shrinkers
+ *			are asked until it is above high again (vmscan.h).  Runs
+ *			that free nothing are repeated up to a bound; then the
+ *			zone is hopeless, and left to those who need memory
+ *	purges		what was spare for PURGE_DELAY (purge.h)
  *
- * A request for a drain draws a ticket; a drain serves all tickets that were
- * drawn before it began.  So any number of threads that fail together need
- * one drain.  Two drains begin at least RECLAIMD_INTERVAL_NS apart.  Where
- * there is no thread, those who want a drain do it themselves under the same
- * rule, one at a time.
+ * and the one of the first zone for the whole pool
+ *	drains		the caches of other threads, for requests that would
+ *			fail otherwise (drain_service.h)
+ *	ticks		once a second, and more often while memory is short:
+ *			folds all counters' deltas, chooses their thresholds,
+ *			and empties the caches that nobody used
+ *	answers		pressure from outside, a share at a time
+ *	follows		the limit of the container, which the watch has found
+ *			to be another (watch.h)
  *
- * Once a second the thread folds all counters' deltas, chooses their thresholds
- * by whether memory is short, and looks for caches that nobody used.  When no
- * cache holds anything it rests until one is granted something, a request is
- * not served at once, or a drain is asked for.
+ * A thread that has nothing to do rests, for as long as nothing happens: no
+ * memory is in excess, no cache holds anything.  It is kicked by
  *
- * It is also the one that changes the limit of a pool when its container gets
- * another: what was found out by the watch is here put into effect.
+ *	a claim that leaves free memory at low		reclaim_wanted, kick
+ *	a release that makes spare memory excessive	watch_excess, kick
+ *	a cache that is granted something		resting, kick
+ *	a request for a drain, or pressure		kick
  *
- * The thread is made when the program makes its first own, or a user of the
+ * Each of these changes its word first and then kick (release), and the thread
+ * reads kick (acquire) before it looks at any of them, and whether it is to
+ * stop, and sleeps only on the value it read: none is lost.
+ *
+ * The threads are made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()
- * allocates, and the loader's locks may be held.  It has no descriptor (see
- * helper_thread.h for the rest), and does not exist in the child of a fork.
+ * allocates, and the loader's locks may be held.  They have no descriptor (see
+ * helper_thread.h for the rest), and do not exist in the child of a fork.
+ * Where there is none, requests do a slice of the work (slowpath.h).
  *
- * I1: done <= wanted, as differences of 32 bits
- * I2: state is RUNNING iff there is a thread
+ * Allocating nothing, reclaim needs no memory to free some; callbacks of the
+ * program that allocate are served from the reserve.
+ *
+ * I1: state is RUNNING iff there is a thread
  */
 #ifndef PP_RECLAIMD_H
 #define PP_RECLAIMD_H
 
+#include "drain_service.h"
 #include "helper_thread.h"
-#include "pcp_drain.h"
-
-/* At most twenty drains a second. */
-#define RECLAIMD_INTERVAL_NS	50000000ull
-/* What a request waits at the most. */
-#define RECLAIMD_WAIT_NS	1000000000ull
 
 enum reclaimd_state { RECLAIMD_NONE, RECLAIMD_STARTING, RECLAIMD_RUNNING };
 
 struct reclaimd {
-	/* const after reclaimd_init() */
+	/* const after reclaimd_init_all() */
 	struct pcp_registry	*reg;
+	struct zone		*zone;
 
 	/* any thread */
-	_Atomic uint32_t	wanted;		/* tickets drawn */
-	_Atomic uint32_t	done;		/* tickets served; a futex */
-	_Atomic uint64_t	next_ns;	/* no drain begins before */
 	_Atomic int		state;
 	_Atomic bool		stop;
 
+	/* who starts and stops it */
+	struct helper_thread	thread;
+
 	/* the thread */
+	uint64_t		next_tick_ns;
+	uint64_t		tick_ns;
+	uint64_t		next_purge_ns;
+	uint64_t		next_outside_ns;
+	uint32_t		seen_outside;	/* events that were answered */
 	uint64_t		followed_bytes;	/* see follow_limit() */
 	uint64_t		next_follow_ns;
 	bool			is_behind;
-
-	/* who starts and stops it */
-	struct helper_thread	thread;
+	bool			purge_rests;	/* until there is an excess */
+	bool			has_held;	/* caches may hold something */
 
 	/* reclaimd's list lock */
 	struct reclaimd		*next;
 };
 
-void reclaimd_init(struct reclaimd *r, struct pcp_registry *reg);
+/* @all: one a zone, zeroed. */
+void reclaimd_init_all(struct reclaimd *all, struct pcp_registry *reg);
 
 /**
- * reclaimd_start() - make the thread, if there is none yet.
+ * reclaimd_start_all() - make the threads that are not there yet.
  * Context: not from inside an allocation; no lock held.
- * Return: 0, or -errno: requests then drain for themselves.
+ * Where one cannot be made, requests do without.
  */
-int reclaimd_start(struct reclaimd *r);
+void reclaimd_start_all(struct pcp_registry *reg);
+bool reclaimd_is_running(struct pcp_registry *reg);
 
-/* Ends the thread and waits for it.  No lock held. */
-void reclaimd_stop(struct reclaimd *r);
+/* Ends the threads and waits for them.  No lock held. */
+void reclaimd_stop_all(struct pcp_registry *reg);
 
-/* In the child of a fork, while it is alone: the thread is not there. */
-void reclaimd_forget(struct reclaimd *r);
-
-/**
- * reclaimd_drain() - have all caches emptied that hold anything now.
- * @self: the caller's own cache, flushed already and marked as waiting by
- *        pcp_wait_begin(), or NULL.
- *
- * Context: no lock held.  Waits, RECLAIMD_WAIT_NS at the most.
- * Return: false if that time passed.
- */
-bool reclaimd_drain(struct reclaimd *r, struct pcp *self);
-
-/**
- * reclaimd_drain_now() - the same at once and by the caller, for a program
- * that asks for it.
- * Return: 0, or -EBUSY as pcp_drain_all().
- */
-int reclaimd_drain_now(struct reclaimd *r, struct pcp *self);
+/* In the child of a fork, while it is alone: the threads are not there. */
+void reclaimd_forget_all(struct pcp_registry *reg);
 
 #endif

@@ -12,6 +12,8 @@
 
 #define STDERR		2
 #define LINE_BYTES	512
+/* Drains end; the caches of threads that are busy may keep them up. */
+#define SNAPSHOT_MAX_TRIES	100
 /* Out of the way of programs that count on low descriptors. */
 #define EXIT_FD_LEAST	200
 
@@ -46,6 +48,14 @@
 	X(reclaimd_runs, RECLAIMD_RUNS, 0, "Times the background woke") \
 	X(node_fallback, NODE_FALLBACK, 0, "Runs from another node") \
 	X(idle_drains, IDLE_DRAINS, 0, "Caches of idle threads emptied") \
+	X(reclaimd_pages, RECLAIMD_PAGES, 0, "Pages background reclaim got") \
+	X(direct_reclaims, DIRECT_RECLAIMS, 0, "Requests that reclaimed") \
+	X(direct_pages, DIRECT_PAGES, 0, "Pages that those got") \
+	X(scanned, SCANNED, 0, "Objects that shrinkers looked at") \
+	X(throttled, THROTTLED, 0, "Requests that waited for reclaim") \
+	X(pressure_low, PRESSURE_LOW, 0, "Episodes of memory at low") \
+	X(pressure_min, PRESSURE_MIN, 0, "Episodes of memory at min") \
+	X(pressure_oom, PRESSURE_OOM, 0, "Episodes of failed requests") \
 	X(pressure_events, PRESSURE_EVENTS, 0, "Times of outside pressure")
 
 /* Those that vmstat counts. */
@@ -62,6 +72,14 @@
 	X(reclaimd_runs, RECLAIMD_RUNS, EVENT_RECLAIMD_RUNS) \
 	X(node_fallback, NODE_FALLBACK, EVENT_NODE_FALLBACK) \
 	X(idle_drains, IDLE_DRAINS, EVENT_IDLE_DRAINS) \
+	X(reclaimd_pages, RECLAIMD_PAGES, EVENT_RECLAIMD_PAGES) \
+	X(direct_reclaims, DIRECT_RECLAIMS, EVENT_DIRECT_RECLAIMS) \
+	X(direct_pages, DIRECT_PAGES, EVENT_DIRECT_PAGES) \
+	X(scanned, SCANNED, EVENT_SCANNED) \
+	X(throttled, THROTTLED, EVENT_THROTTLED) \
+	X(pressure_low, PRESSURE_LOW, EVENT_PRESSURE_LOW) \
+	X(pressure_min, PRESSURE_MIN, EVENT_PRESSURE_MIN) \
+	X(pressure_oom, PRESSURE_OOM, EVENT_PRESSURE_OOM) \
 	X(pressure_events, PRESSURE_EVENTS, EVENT_PRESSURE_EVENTS)
 
 struct stat_name {
@@ -120,16 +138,11 @@ static void add_zones(struct pp_pool *pool, struct pp_stats *s)
 	s->metadata_pages = (int64_t)load_relaxed(&pool->metadata_pages);
 }
 
-static int snapshot(struct pp_pool *pool, struct pp_stats *s)
+static void add_all(struct pp_pool *pool, struct pp_stats *s)
 {
 	struct pcp_registry *reg = &pool->registry;
-	/* Entered: a handler's malloc keeps off the locks taken here. */
-	struct pcp *pcp;
 
 	*s = (struct pp_stats){ .struct_bytes = sizeof(*s) };
-	if (pool_is_nested(pool))
-		return -EDEADLK;
-	pcp = pool_enter(pool);
 	s->cached_pages = pcp_sum_cached_pages(reg);
 	add_zones(pool, s);
 	s->used_pages -= s->cached_pages;
@@ -140,7 +153,30 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 #define X(field, id, item) s->field = vmstat_read(&pool->vmstat, item);
 	SHOW_ITEMS(X)
 #undef X
-	pool_leave(pcp);
+}
+
+/* A drain of our own is not to disturb the sum of a pool that is quiet: then it
+ * is added up again.  Acquire: pairs with the release at a drain's end. */
+static int snapshot(struct pp_pool *pool, struct pp_stats *s)
+{
+	_Atomic uint32_t *sequence = &pool->drain_service.sequence;
+	/* Entered: a handler's malloc keeps off the locks taken here. */
+	struct pcp *pcp;
+	uint32_t seen;
+
+	if (pool_is_nested(pool)) {
+		*s = (struct pp_stats){ .struct_bytes = sizeof(*s) };
+		return -EDEADLK;
+	}
+	for (unsigned i = 0; i < SNAPSHOT_MAX_TRIES; i++) {
+		pcp = pool_enter(pool);
+		seen = load_acquire(sequence);
+		add_all(pool, s);
+		pool_leave(pcp);
+		if (seen % 2 == 0 && load_acquire(sequence) == seen)
+			break;
+		os_yield();
+	}
 	return 0;
 }
 

@@ -2,9 +2,17 @@
 /* slowpath.c - see slowpath.h. */
 #include "slowpath.h"
 
+#include "mempolicy.h"
 #include "node.h"
 #include "os/os.h"
+#include "pressure.h"
+#include "purge.h"
 #include "trace.h"
+#include "vmscan.h"
+
+/* What one request does of reclaimd's work where there is no reclaimd. */
+#define INLINE_RECLAIM_NS	1000000ull
+#define INLINE_PURGE_PAGES	512u
 
 static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 		      uint64_t start_ns)
@@ -14,7 +22,7 @@ static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 	pcp_count_in(reg, pcp, EVENT_SLOWPATH, 1);
 	pcp_count_in(reg, pcp, EVENT_SLOWPATH_NS, took_ns);
 	/* These counts are to be folded within a second. */
-	if (unlikely(load_relaxed(&reg->resting)))
+	if (unlikely(load_relaxed(&reg->zones->resting)))
 		pcp_kick_reclaimd(reg);
 }
 
@@ -28,50 +36,6 @@ static void give_back_own(struct pcp_registry *reg, struct pcp *pcp)
 	reg->drain_small(reg, NULL);
 }
 
-/*
- * Would all that others hide be enough?  From above: what caches hold, what
- * they may hold in small objects, and what is free in slabs, which a few
- * cached objects may keep from being whole.
- */
-static bool is_worth_a_drain(struct pcp_registry *reg, struct pcp *pcp,
-			     const struct page_request *req)
-{
-	uint64_t granted = pcp_sum_granted_bytes(reg, pcp), hidden;
-
-	if (!granted)
-		return false;
-	hidden = (uint64_t)pcp_sum_cached_pages(reg) +
-		 bytes_to_pages_up(granted + reg->small_free_bytes(reg));
-	for_each_zone(zone, reg->zones)
-		if (zone_free_pages(zone) + hidden >=
-		    req->nr_pages + page_floor_pages(zone, req->flags))
-			return true;
-	return false;
-}
-
-static void wait_for_drain(struct pcp_registry *reg, struct pcp *pcp)
-{
-	pcp_count_in(reg, pcp, EVENT_DRAIN_WAITS, 1);
-	pcp_wait_begin(pcp);
-	reclaimd_drain(reg->reclaimd, pcp);
-	pcp_wait_end(pcp);
-}
-
-static void *try_harder(struct pcp_registry *reg, struct pcp *pcp,
-			const struct page_request *req,
-			struct page_result *result)
-{
-	void *run;
-
-	give_back_own(reg, pcp);
-	run = page_alloc_once(reg, NULL, req, result);
-	if (run || req->flags & PP_NOWAIT || result->why != FAILURE_LIMIT ||
-	    !is_worth_a_drain(reg, pcp, req))
-		return run;
-	wait_for_drain(reg, pcp);
-	return page_alloc_once(reg, NULL, req, result);
-}
-
 static PP_COLD void *alloc_pages_slow(struct pcp_registry *reg,
 				      struct pcp *pcp,
 				      const struct page_request *req,
@@ -80,8 +44,10 @@ static PP_COLD void *alloc_pages_slow(struct pcp_registry *reg,
 	uint64_t start_ns = os_now_ns();
 	void *run = NULL;
 
-	if (result->why != FAILURE_TOO_BIG && !(req->flags & PP_NORETRY))
-		run = try_harder(reg, pcp, req, result);
+	if (result->why != FAILURE_TOO_BIG && !(req->flags & PP_NORETRY)) {
+		give_back_own(reg, pcp);
+		run = page_alloc_once(reg, NULL, req, result);
+	}
 	note_time(reg, pcp, start_ns);
 	return run;
 }
@@ -94,7 +60,223 @@ void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 	if (unlikely(!run))
 		run = alloc_pages_slow(reg, pcp, req, result);
 	TRACE(mm_page_alloc, run, req->nr_pages, req->flags);
-	if (unlikely(!run))
-		TRACE(alloc_fail, (int)result->why, req->nr_pages, req->flags);
 	return run;
+}
+
+/* Between attempts */
+
+static bool may_serve(const struct vmscan_want *want, struct zone *zone,
+		      uint64_t more_pages)
+{
+	return (!want->only || want->only == zone) &&
+	       zone_free_pages(zone) + more_pages >=
+	       want->nr_pages + page_floor_pages(zone, want->flags);
+}
+
+/*
+ * Would all that others hide be enough?  From above: what caches hold, what
+ * they may hold in small objects, and what is free in slabs, which a few
+ * cached objects may keep from being whole.
+ */
+static bool is_worth_a_drain(struct pcp_registry *reg,
+			     const struct vmscan_want *want)
+{
+	uint64_t granted = pcp_sum_granted_bytes(reg, NULL), hidden;
+
+	if (!granted)
+		return false;
+	hidden = (uint64_t)pcp_sum_cached_pages(reg) +
+		 bytes_to_pages_up(granted + reg->small_free_bytes(reg));
+	for_each_zone(zone, reg->zones)
+		if (may_serve(want, zone, hidden))
+			return true;
+	return false;
+}
+
+static void wake_reclaimd(struct pcp_registry *reg)
+{
+	for_each_zone(zone, reg->zones)
+		pcp_note_claim(reg, zone);
+}
+
+/* RECLAIM and DRAIN.  Has anything changed? */
+static bool reclaim_or_drain(struct slowpath *sp, struct pcp_registry *reg,
+			     const struct vmscan_want *want)
+{
+	uint64_t freed = 0, now;
+
+	/* Progress that did not help: what was freed is in others' caches. */
+	if (!sp->made_progress || sp->drained)
+		freed = vmscan_direct(reg, want);
+	sp->made_progress = freed != 0;
+	if (freed) {
+		sp->nr_no_progress = 0;
+		return true;
+	}
+	if (sp->drained || !is_worth_a_drain(reg, want))
+		return false;
+	sp->drained = true;
+	vmstat_add(reg->vmstat, EVENT_DRAIN_WAITS, 1);
+	now = os_now_ns();
+	drain_ask(reg->drain_service, want->deadline_ns > now ?
+		  want->deadline_ns - now : 0);
+	return true;
+}
+
+/* AGAIN: others may have freed something, or a shrinker could not work. */
+static bool should_retry(struct slowpath *sp, struct pcp_registry *reg)
+{
+	if (sp->nr_no_progress++ >= SLOWPATH_MAX_RETRIES ||
+	    !vmscan_is_reclaimable(reg, sp->flags))
+		return false;
+	os_yield();
+	return true;
+}
+
+static bool step(struct slowpath *sp, struct pcp_registry *reg,
+		 const struct vmscan_want *want)
+{
+	pressure_raise(reg, PP_PRESSURE_MIN);
+	wake_reclaimd(reg);
+	if (sp->flags & (PP_NORETRY | PP_NOWAIT) ||
+	    os_now_ns() >= sp->deadline_ns)
+		return false;
+	if (sp->flags & PP_MEMALLOC) {
+		if (sp->cleaned)
+			return false;
+		sp->cleaned = true;
+		return vmscan_clean(reg, want) != 0;
+	}
+	vmscan_throttle(reg, want);
+	return reclaim_or_drain(sp, reg, want) || should_retry(sp, reg);
+}
+
+static struct zone *only_zone(struct pcp_registry *reg, unsigned flags,
+			      unsigned node)
+{
+	if (!reg->nodes || !(flags & PP_THISNODE))
+		return NULL;
+	return &reg->zones[node ? node - 1 : mempolicy_here(reg->nodes)];
+}
+
+PP_COLD bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
+			    uint64_t nr_pages, unsigned node,
+			    enum failure why)
+{
+	uint64_t start_ns = os_now_ns();
+	struct vmscan_want want = {
+		.nr_pages = nr_pages,
+		.flags = sp->flags,
+		.only = only_zone(reg, sp->flags, node),
+	};
+	bool again = false;
+
+	if (!sp->deadline_ns)
+		sp->deadline_ns = start_ns + SLOWPATH_DEADLINE_NS;
+	want.deadline_ns = sp->deadline_ns;
+	if (why == FAILURE_LIMIT) {
+		again = step(sp, reg, &want);
+		vmstat_add(reg->vmstat, EVENT_SLOWPATH_NS,
+			   (int64_t)(os_now_ns() - start_ns));
+		if (!again)
+			pressure_raise(reg, PP_PRESSURE_OOM);
+	}
+	if (!again)
+		TRACE(alloc_fail, (int)why, nr_pages, sp->flags);
+	return again;
+}
+
+/* The next claim at low asks again, unless there is no hope. */
+static void reclaim_inline(struct pcp_registry *reg, struct zone *zone,
+			   uint64_t now)
+{
+	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone))
+		return;
+	vmscan_balance(reg, zone, now + INLINE_RECLAIM_NS);
+	if (!vmscan_is_hopeless(zone))
+		store_relaxed(&zone->reclaim_wanted, false);
+}
+
+/* Is there more to be done later? */
+static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
+			 uint64_t now)
+{
+	uint64_t next = load_relaxed(&zone->next_look_ns), wait_ns;
+
+	if (now < next)
+		return true;
+	wait_ns = purge_look(zone, now, load_relaxed(&reg->purge_delay_ns),
+			     INLINE_PURGE_PAGES);
+	store_relaxed(&zone->next_look_ns, wait_ns == PURGE_NEVER_NS ? 0 :
+					   now + wait_ns);
+	return wait_ns != PURGE_NEVER_NS;
+}
+
+/* Looks at the thread's own cache when it is time.  When it is the next
+ * time. */
+static uint64_t drain_inline(struct pcp_registry *reg, uint64_t now)
+{
+	struct drain_service *ds = reg->drain_service;
+	struct pcp *pcp = pcp_find(reg);
+
+	if (!pcp || !load_relaxed(&pcp->granted_bytes))
+		return PURGE_NEVER_NS;
+	if (now >= load_relaxed(&ds->next_idle_ns)) {
+		store_relaxed(&ds->next_idle_ns, now + DRAIN_IDLE_NS);
+		if (!drain_idle(ds, pcp, DRAIN_IDLE_NS))
+			return PURGE_NEVER_NS;
+	}
+	return load_relaxed(&ds->next_idle_ns) - now;
+}
+
+static uint64_t look_idle(struct pcp_registry *reg, uint64_t now)
+{
+	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
+	uint64_t wait_ns = drain_inline(reg, now);
+
+	for_each_zone(zone, reg->zones) {
+		wait_ns = min_u64(wait_ns, purge_look(zone, now, delay_ns,
+						      UINT64_MAX));
+		/* Whoever comes next begins anew. */
+		store_relaxed(&zone->next_look_ns, 0);
+	}
+	return wait_ns ? wait_ns : spare_window_slot_ns(delay_ns);
+}
+
+/* Programs that wait often look once a slot, or once a second where there was
+ * nothing to do; a release that makes memory excessive says so. */
+uint64_t slowpath_idle(struct pcp_registry *reg)
+{
+	struct drain_service *ds = reg->drain_service;
+	uint64_t now = os_now_ns(), next = load_relaxed(&ds->next_look_ns);
+	uint64_t wait_ns;
+
+	if (now >= next || load_relaxed(&reg->work_due)) {
+		store_relaxed(&reg->work_due, false);
+		wait_ns = look_idle(reg, now);
+		next = now + min_u64(wait_ns, DRAIN_IDLE_NS);
+		store_relaxed(&ds->has_nothing, wait_ns == PURGE_NEVER_NS);
+		store_relaxed(&ds->next_look_ns, next);
+	}
+	return load_relaxed(&ds->has_nothing) ? PURGE_NEVER_NS : next - now;
+}
+
+PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
+{
+	bool may_reclaim = !(scope_add(flags) &
+			     (PP_NOWAIT | PP_NOFS | PP_MEMALLOC));
+	uint64_t now = os_now_ns();
+	bool more = false;
+
+	store_relaxed(&reg->work_due, false);
+	pressure_look(reg);
+	for_each_zone(zone, reg->zones) {
+		if (load_relaxed(&zone->has_reclaimd))
+			continue;
+		if (may_reclaim)
+			reclaim_inline(reg, zone, now);
+		more = purge_inline(reg, zone, now) || more;
+	}
+	if (more)
+		store_relaxed(&reg->work_due, true);
 }

@@ -50,6 +50,14 @@
 	X(DRAIN_WAITS,	   "requests that waited for that") \
 	X(IDLE_DRAINS,	   "caches of idle threads that were emptied") \
 	X(RECLAIMD_RUNS,   "times that reclaimd woke") \
+	X(RECLAIMD_PAGES,  "pages that its shrinking gave back") \
+	X(DIRECT_RECLAIMS, "requests that reclaimed for themselves") \
+	X(DIRECT_PAGES,	   "pages that this gave back") \
+	X(SCANNED,	   "objects that shrinkers looked at") \
+	X(THROTTLED,	   "requests that waited for reclaimd") \
+	X(PRESSURE_LOW,	   "episodes of memory at low") \
+	X(PRESSURE_MIN,	   "episodes of memory at min") \
+	X(PRESSURE_OOM,	   "episodes of failed requests") \
 	X(NODE_FALLBACK,   "runs that came from another node") \
 	X(PRESSURE_EVENTS, "times that memory was short outside of the pool")
 

@@ -400,7 +400,7 @@ void watch_start(struct pp_pool *pool)
 {
 	struct watch *w = &the_watch;
 
-	if (load_relaxed(&pool->reclaimd.state) != RECLAIMD_RUNNING ||
+	if (!reclaimd_is_running(&pool->registry) ||
 	    !claim_start(w))
 		return;
 	if (w->is_joinable)

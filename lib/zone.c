@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/bug.h"
+#include "base/waitq.h"
 #include "zone_place.h"
 
 static_assert(sizeof(struct pageblock) == SPAN_BLOCK_ENTRY_BYTES,
@@ -13,6 +14,10 @@ static_assert(PAGEBLOCK_PAGES == SPAN_BLOCK_PAGES, "one block, one size");
 
 /* What is purged at the least when anything is: madvise has a fixed cost. */
 #define ZONE_PURGE_MIN_PAGES	64
+/* See zone_keep_pages(). */
+#define ZONE_KEEP_SHARE		64
+#define ZONE_KEEP_MAX_PAGES	1024
+#define ZONE_KEEP_HOLES_SHARE	32
 
 /* Runs */
 
@@ -54,7 +59,16 @@ static void uncount_used(struct zone *zone, uint64_t nr_pages)
 	uint64_t used = load_relaxed(&zone->used_pages);
 
 	BUG_ON(used < nr_pages);
-	store_relaxed(&zone->used_pages, used - nr_pages);
+	used -= nr_pages;
+	store_relaxed(&zone->used_pages, used);
+	if (used + load_relaxed(&zone->high_pages) <
+	    load_relaxed(&zone->managed_pages))
+		store_relaxed(&zone->above_high, true);
+}
+
+static void note_spare(struct zone *zone)
+{
+	spare_window_note(&zone->window, zone_spare_now(zone));
 }
 
 static void set_map(struct zone *zone, uint64_t page, uint32_t word)
@@ -90,6 +104,7 @@ int zone_claim(struct zone *zone, const struct zone_request *req,
 		run_word(req->nr_pages) | req->map_flags);
 	zone->moving_pages += req->moved_pages;
 	zone->making_pages += run->fresh_pages;
+	note_spare(zone);
 	return 0;
 }
 
@@ -134,7 +149,8 @@ uint64_t zone_make_room(struct zone *zone, struct zone_run *run,
 	uint64_t need = room_wanted(run) - run->credit_pages, credit;
 
 	/* What is taken beyond the need is nobody's before it is purged. */
-	credit = min_u64(need, zone_isolate_spare(zone, need, purge));
+	credit = min_u64(need, zone_isolate_spare(zone, ZONE_SPARE_ALL, need,
+						  purge));
 	run->credit_pages += credit;
 	zone->promised_pages += credit;
 	zone->held_pages -= credit;
@@ -211,6 +227,7 @@ bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
 	run->fresh_pages = place_claim(zone, run->page, more_pages);
 	zone->making_pages += run->fresh_pages;
 	set_map(zone, page, run_word(nr_pages + more_pages) | moved);
+	note_spare(zone);
 	return true;
 }
 
@@ -283,8 +300,21 @@ static void isolate_in_block(struct zone *zone, uint32_t nr, uint64_t want,
 	place_settle(zone, nr);
 }
 
-uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
-			    struct zone_purge *purge)
+static uint32_t next_spare_block(struct zone *zone, enum zone_spare which)
+{
+	uint32_t nr = blockmap_last(&zone->empty_backed);
+
+	if (nr != BLOCKMAP_NONE)
+		return nr;
+	/* Long holes first: a system call each. */
+	for (unsigned i = ZONE_NR_LISTS; which == ZONE_SPARE_ALL && i--;)
+		if (zone->spare_lists[i] != PAGEBLOCK_NONE)
+			return zone->spare_lists[i];
+	return PAGEBLOCK_NONE;
+}
+
+uint64_t zone_isolate_spare(struct zone *zone, enum zone_spare which,
+			    uint64_t want_pages, struct zone_purge *purge)
 {
 	uint64_t want = max_u64(want_pages, ZONE_PURGE_MIN_PAGES);
 
@@ -294,15 +324,13 @@ uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
 	/* Each round takes a page at least, or is the last. */
 	while (purge->nr_pages < want &&
 	       purge->nr_ranges < ZONE_PURGE_RANGES) {
-		uint32_t nr = blockmap_next(&zone->empty_backed,
-					    zone->range.first);
+		uint32_t nr = next_spare_block(zone, which);
 
-		if (nr == BLOCKMAP_NONE)
-			nr = zone->spare_head;
 		if (nr == PAGEBLOCK_NONE)
 			break;
 		isolate_in_block(zone, nr, want, purge);
 	}
+	spare_window_take(&zone->window, purge->nr_pages);
 	sub_backed(zone, purge->nr_pages);
 	zone->isolated_pages += purge->nr_pages;
 	zone->held_pages += purge->nr_pages;
@@ -343,16 +371,80 @@ void zone_adopt_isolated(struct zone *zone)
 	zone->promised_pages = 0;
 }
 
+uint64_t zone_spare_now(struct zone *zone)
+{
+	uint64_t used = load_relaxed(&zone->used_pages) - zone->making_pages +
+			zone->moving_pages;
+	uint64_t backed = load_relaxed(&zone->backed_pages);
+
+	return backed > used ? backed - used : 0;
+}
+
 uint64_t zone_spare_pages(struct zone *zone)
 {
-	uint64_t used, spare;
+	uint64_t spare;
 
 	lock_acquire(&zone->lock);
-	used = load_relaxed(&zone->used_pages) - zone->making_pages;
-	spare = load_relaxed(&zone->backed_pages);
-	spare = spare > used ? spare - used : 0;
+	spare = zone_spare_now(zone);
 	zone_unlock(zone);
 	return spare;
+}
+
+uint64_t zone_age_spare(struct zone *zone, uint64_t now_ns, uint64_t slot_ns)
+{
+	lock_assert_held(&zone->lock);
+	spare_window_advance(&zone->window, now_ns, slot_ns,
+			     zone_spare_now(zone));
+	return spare_window_idle_pages(&zone->window);
+}
+
+void zone_add_idle(struct zone *zone, uint64_t drained_pages,
+		   unsigned idle_slots)
+{
+	lock_assert_held(&zone->lock);
+	spare_window_add_idle(&zone->window, drained_pages, idle_slots);
+	/* Others may have used some meanwhile (I10). */
+	note_spare(zone);
+}
+
+uint64_t zone_keep_pages(const struct zone *zone)
+{
+	return min_u64(load_relaxed(&zone->managed_pages) / ZONE_KEEP_SHARE,
+		       ZONE_KEEP_MAX_PAGES);
+}
+
+uint64_t zone_keep_holes_pages(const struct zone *zone)
+{
+	return load_relaxed(&zone->used_pages) / ZONE_KEEP_HOLES_SHARE;
+}
+
+bool zone_has_excess(struct zone *zone)
+{
+	uint64_t spare = zone_spare_now(zone), keep = zone_keep_pages(zone);
+
+	if (spare <= keep)
+		return false;
+	return zone->empty_backed.nr_set ||
+	       spare > keep + zone_keep_holes_pages(zone);
+}
+
+bool zone_was_above_high(struct zone *zone)
+{
+	/* Many may ask while it is not. */
+	return load_relaxed(&zone->above_high) &&
+	       xchg_relaxed(&zone->above_high, false);
+}
+
+void zone_kick(struct zone *zone)
+{
+	if (zone->work_due && !load_relaxed(&zone->has_reclaimd)) {
+		store_relaxed(zone->work_due, true);
+		return;
+	}
+	/* Release: pairs with the acquire in reclaimd_loop(), which then sees
+	 * what there is to do. */
+	add_release(&zone->kick, 1);
+	waitq_wake_one(&zone->kick);
 }
 
 void zone_putback(struct zone *zone, const struct zone_purge *purge,
@@ -413,6 +505,8 @@ int zone_set_limit(struct zone *zone, const struct zone_limit *limit,
 	zone_uncharge(zone, limit->uncharge_pages);
 	zone->tables_pages = 0;
 	zone->tables_blocks = limit->tables_blocks;
+	/* As after a rise: an episode of pressure may begin anew. */
+	store_relaxed(&zone->above_high, true);
 	store_relaxed(&zone->managed_pages, limit->managed_pages);
 	zone_set_watermarks(zone, limit->min_free_bytes, limit->scale);
 	return 0;
@@ -434,9 +528,12 @@ void zone_init_range(struct zone *zone, struct span *span, uint32_t index,
 	lock_init(&zone->lock, LOCK_RANK_ZONE);
 	store_relaxed(&zone->managed_pages, managed_pages);
 	store_relaxed(&zone->used_pages, 0);
-	for (unsigned i = 0; i < ZONE_NR_LISTS; i++)
+	for (unsigned i = 0; i < ZONE_NR_LISTS; i++) {
 		zone->lists[i] = PAGEBLOCK_NONE;
-	zone->spare_head = PAGEBLOCK_NONE;
+		zone->spare_lists[i] = PAGEBLOCK_NONE;
+	}
+	zone->watch_excess = true;
+	store_relaxed(&zone->above_high, true);
 	blockmap_init(&zone->empty, first, nr, maps);
 	blockmap_init(&zone->empty_backed, first, nr,
 		      maps + blockmap_bytes(nr));
@@ -494,5 +591,7 @@ int zone_verify(struct zone *zone)
 		return 5;
 	if (used + zone->withheld_pages > managed)
 		return 9;
+	if (zone->window.low_pages[zone->window.now] > zone_spare_now(zone))
+		return 10;
 	return verify_marks(zone);
 }

@@ -15,8 +15,11 @@
  *
  * Blocks that are partly used stand in lists by the power of two of their
  * longest free run; an allocation takes the list that just fits, so that
- * blocks empty out completely.  Blocks that are entirely free stand in a
- * blockmap, and those of them with memory in a second one.
+ * blocks empty out completely.  Those with spare pages stand in lists by their
+ * longest run of these as well, and an allocation looks there first: free pages
+ * that have memory cost neither a page fault nor, at the limit, a purge.
+ * Blocks that are entirely free stand in a blockmap, and those of them with
+ * memory in a second one.
  *
  *	  lists[0..8]                empty, empty_backed      frontier
  *	[512 .. partly used .. ] ... [ entirely free ] ... | never used
@@ -29,10 +32,11 @@
  * I5: promised <= making
  * I6: a block is in exactly one of: a list (by longest_bound), the empty map,
  *     neither (full)
- * I7: a block is on the spare list iff it is partly used and has spare pages
- *     that the kernel did not refuse to take
+ * I7: a block is in a spare list (by spare_bound) iff it is partly used and has
+ *     spare pages that the kernel did not refuse to take
  * I8: min <= low <= high <= managed
  * I9: used + withheld <= managed
+ * I10: the low of the window's slot of now <= spare pages
  */
 #ifndef PP_ZONE_H
 #define PP_ZONE_H
@@ -45,6 +49,7 @@
 #include "pageblock.h"
 #include "runs.h"
 #include "span.h"
+#include "spare_window.h"
 
 #define ZONE_NR_LISTS		(PAGEBLOCK_SHIFT + 1)
 /* The gap between watermarks, in 1/10000 of managed. */
@@ -67,6 +72,19 @@ struct zone {
 	/* any thread: caches whose home this is */
 	_Atomic uint32_t nr_caches;
 
+	/* What the zone's reclaimd sleeps on, see reclaimd.h; resting: until
+	 * it is kicked, however long. */
+	_Atomic uint32_t kick;
+	_Atomic bool	resting;
+	_Atomic bool	reclaim_wanted;	/* free was at low or below */
+	_Atomic bool	has_reclaimd;
+	_Atomic uint32_t reclaim_failures;	/* runs in a row */
+	_Atomic uint32_t throttle;	/* a futex, see vmscan.h */
+	_Atomic uint32_t nr_throttled;
+	_Atomic uint64_t next_look_ns;	/* at what is spare; no reclaimd */
+	_Atomic bool	*work_due;	/* const: the pool's, where there is
+					 * no reclaimd */
+
 	/* lock */
 	struct lock	lock PP_ALIGNED(PP_CACHELINE_BYTES);
 	uint64_t	withheld_pages;	/* the limit is being lowered */
@@ -84,8 +102,11 @@ struct zone {
 	uint32_t	tables_blocks;	/* whose tables are paid for */
 	uint32_t	asked_blocks;	/* that may have been committed */
 	uint64_t	tables_pages;	/* charged for tables */
-	uint32_t	spare_head;
+	struct spare_window window;	/* of spare pages */
+	bool		watch_excess;	/* nobody else does */
+	_Atomic bool	above_high;	/* free was, since somebody asked */
 	uint32_t	lists[ZONE_NR_LISTS];
+	uint32_t	spare_lists[ZONE_NR_LISTS];
 	struct blockmap	empty, empty_backed;
 };
 
@@ -229,10 +250,15 @@ void zone_restore_limit(struct zone *zone, uint64_t managed_pages);
 void zone_putback(struct zone *zone, const struct zone_purge *purge,
 		  bool purged);
 
+/* Which spare pages: those of entirely free blocks; or then also the holes in
+ * blocks that are partly used. */
+enum zone_spare { ZONE_SPARE_BLOCKS, ZONE_SPARE_ALL };
+
 /* Takes at least @want_pages of spare pages out, or what there is and fits
- * into @purge; returns how many.  Lock held. */
-uint64_t zone_isolate_spare(struct zone *zone, uint64_t want_pages,
-			    struct zone_purge *purge);
+ * into @purge; returns how many.  The blocks with the highest numbers come
+ * first: they are the last to be used again.  Lock held. */
+uint64_t zone_isolate_spare(struct zone *zone, enum zone_spare which,
+			    uint64_t want_pages, struct zone_purge *purge);
 
 /* Gives up a run in the making whose pages could not be backed. */
 void zone_unclaim(struct zone *zone, const struct zone_run *run);
@@ -284,6 +310,36 @@ void zone_adopt_isolated(struct zone *zone);
 /* Free pages that hold memory. */
 uint64_t zone_spare_pages(struct zone *zone);
 
+/* The same with the lock held. */
+uint64_t zone_spare_now(struct zone *zone);
+
+/* On to another slot of the window, if it is time for one.  Return: pages that
+ * were spare for the whole delay.  Lock held. */
+uint64_t zone_age_spare(struct zone *zone, uint64_t now_ns, uint64_t slot_ns);
+
+/* @drained_pages have just become spare, which were of no use to anybody for
+ * @idle_slots already.  Lock held. */
+void zone_add_idle(struct zone *zone, uint64_t drained_pages,
+		   unsigned idle_slots);
+
+/*
+ * Spare memory that is worth no system call: 1/64 of the zone, 4 MiB at the
+ * most.  Holes in partly used blocks may be 1/32 of what is used beside that.
+ */
+uint64_t zone_keep_pages(const struct zone *zone);
+uint64_t zone_keep_holes_pages(const struct zone *zone);
+
+/* Is there more spare memory than that, which would be purged if it stays so?
+ * Lock held. */
+bool zone_has_excess(struct zone *zone);
+
+/* Has free memory been above high since the last call?  Any thread. */
+bool zone_was_above_high(struct zone *zone);
+
+/* Has the zone's reclaimd look what there is to do; where there is none, the
+ * next request. */
+void zone_kick(struct zone *zone);
+
 /* A racy look, good enough to choose a path by. */
 static inline uint64_t zone_free_pages(struct zone *zone)
 {
@@ -305,6 +361,22 @@ static inline void zone_unlock(struct zone *zone)
 	if (PP_DEBUG > 1 && ++zone->nr_unlocks % ZONE_VERIFY_EVERY == 0)
 		BUG_ON(zone_verify(zone));
 	lock_release(&zone->lock);
+}
+
+/*
+ * After a release of pages: spare memory in excess is to be watched until it is
+ * used again or purged.  Who watches says so by clearing the flag, and sets it
+ * when there is no excess any more, in one hold of the lock with the look.
+ */
+static inline void zone_unlock_released(struct zone *zone)
+{
+	bool kick = unlikely(zone->watch_excess) && zone_has_excess(zone);
+
+	if (kick)
+		zone->watch_excess = false;
+	zone_unlock(zone);
+	if (unlikely(kick))
+		zone_kick(zone);
 }
 
 #endif

@@ -41,29 +41,28 @@ static void list_remove(struct zone *zone, unsigned list, uint32_t nr)
 		block_at(zone, b->next)->prev = b->prev;
 }
 
-static void spare_push(struct zone *zone, uint32_t nr)
+static void spare_push(struct zone *zone, unsigned list, uint32_t nr)
 {
+	uint32_t *head = &zone->spare_lists[list - LIST_FIRST];
 	struct pageblock *b = block_at(zone, nr);
 
 	b->spare_prev = PAGEBLOCK_NONE;
-	b->spare_next = zone->spare_head;
-	if (zone->spare_head != PAGEBLOCK_NONE)
-		block_at(zone, zone->spare_head)->spare_prev = nr;
-	zone->spare_head = nr;
-	b->on_spare = 1;
+	b->spare_next = *head;
+	if (*head != PAGEBLOCK_NONE)
+		block_at(zone, *head)->spare_prev = nr;
+	*head = nr;
 }
 
-static void spare_remove(struct zone *zone, uint32_t nr)
+static void spare_remove(struct zone *zone, unsigned list, uint32_t nr)
 {
 	struct pageblock *b = block_at(zone, nr);
 
 	if (b->spare_prev != PAGEBLOCK_NONE)
 		block_at(zone, b->spare_prev)->spare_next = b->spare_next;
 	else
-		zone->spare_head = b->spare_next;
+		zone->spare_lists[list - LIST_FIRST] = b->spare_next;
 	if (b->spare_next != PAGEBLOCK_NONE)
 		block_at(zone, b->spare_next)->spare_prev = b->spare_prev;
-	b->on_spare = 0;
 }
 
 /* Memory that the kernel refused to take (mlock, seccomp) is not offered to it
@@ -91,12 +90,30 @@ static void settle_empty(struct zone *zone, const struct pageblock *b,
 	}
 }
 
+static unsigned spare_list_of(const struct pageblock *b)
+{
+	return b->nr_used && can_purge(b) ? list_for(b->spare_bound) :
+					    (unsigned)LIST_NONE;
+}
+
+static void settle_spare(struct zone *zone, struct pageblock *b, uint32_t nr)
+{
+	unsigned list = spare_list_of(b);
+
+	if (list == b->spare_list)
+		return;
+	if (b->spare_list != LIST_NONE)
+		spare_remove(zone, b->spare_list, nr);
+	if (list != LIST_NONE)
+		spare_push(zone, list, nr);
+	b->spare_list = (uint8_t)list;
+}
+
 /* Puts a block where its counts say that it belongs (I6, I7). */
 void place_settle(struct zone *zone, uint32_t nr)
 {
 	struct pageblock *b = block_at(zone, nr);
 	unsigned list = LIST_NONE;
-	bool spare = b->nr_used && can_purge(b);
 
 	if (!b->nr_used)
 		list = LIST_EMPTY;
@@ -114,12 +131,7 @@ void place_settle(struct zone *zone, uint32_t nr)
 			list_push(zone, list, nr);
 		b->list = (uint8_t)list;
 	}
-	if (spare != b->on_spare) {
-		if (spare)
-			spare_push(zone, nr);
-		else
-			spare_remove(zone, nr);
-	}
+	settle_spare(zone, b, nr);
 }
 
 void place_refuse(struct zone *zone, uint64_t page)
@@ -244,6 +256,42 @@ static uint64_t place_in_partial(struct zone *zone,
 	return PLACE_NONE;
 }
 
+static uint64_t place_in_spare_list(struct zone *zone, unsigned list,
+				    const struct zone_request *req)
+{
+	uint32_t nr = zone->spare_lists[list - LIST_FIRST], next;
+	unsigned pos;
+
+	for (unsigned i = 0; nr != PAGEBLOCK_NONE && i < PLACE_SEARCH_BLOCKS;
+	     i++, nr = next) {
+		struct pageblock *b = block_at(zone, nr);
+
+		next = b->spare_next;
+		if (b->spare_bound < req->nr_pages)
+			continue;
+		pos = pageblock_find_backed(b, (unsigned)req->nr_pages,
+					    (unsigned)req->align_pages);
+		if (pos != PAGEBLOCK_NOT_FOUND)
+			return ((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
+		place_settle(zone, nr);	/* its bound may be lower now */
+	}
+	return PLACE_NONE;
+}
+
+/* Where there is memory already. */
+static uint64_t place_in_spare(struct zone *zone,
+			       const struct zone_request *req)
+{
+	for (unsigned list = list_for(req->nr_pages); list < LIST_EMPTY;
+	     list++) {
+		uint64_t page = place_in_spare_list(zone, list, req);
+
+		if (page != PLACE_NONE)
+			return page;
+	}
+	return PLACE_NONE;
+}
+
 static uint64_t place_in_empty(struct zone *zone)
 {
 	uint32_t nr = blockmap_next(&zone->empty_backed, zone->range.first);
@@ -284,8 +332,12 @@ static uint64_t place_small(struct zone *zone, const struct zone_request *req,
 {
 	uint64_t page = PLACE_NONE;
 
-	if (!req->may_grow)
-		page = place_in_partial(zone, req, PLACE_SEARCH_BLOCKS);
+	if (!req->may_grow) {
+		page = place_in_spare(zone, req);
+		if (page == PLACE_NONE)
+			page = place_in_partial(zone, req,
+						PLACE_SEARCH_BLOCKS);
+	}
 	if (page == PLACE_NONE)
 		page = place_in_empty(zone);
 	if (page == PLACE_NONE)
@@ -381,5 +433,5 @@ int place_verify(struct zone *zone, uint32_t nr)
 		return 100 + err;
 	if (!is_placed_right(zone, nr))
 		return 6;
-	return b->on_spare == (b->nr_used && can_purge(b)) ? 0 : 7;
+	return b->spare_list == spare_list_of(b) ? 0 : 7;
 }

@@ -33,7 +33,8 @@ PP_EXPORT int malloc_trim(size_t pad)
 	for_each_zone(zone, pool->zones) {
 		spare = zone_spare_pages(zone);
 		if (spare > keep)
-			purged += backing_purge(zone, spare - keep);
+			purged += backing_purge(zone, ZONE_SPARE_ALL,
+						spare - keep);
 		keep -= min_u64(keep, spare);
 	}
 	pool_leave(pcp);

@@ -129,4 +129,5 @@ void preload_interpose(void)
 {
 	if (pp_real_dlopen == dlopen_first)
 		find_dlopen();
+	preload_find_waits();
 }

@@ -71,15 +71,10 @@ static void *alloc_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
 
 	if (align_bytes > PP_PAGE_BYTES)
 		req.align_pages = align_bytes >> PP_PAGE_SHIFT;
-	if (class < SLAB_NR_CLASSES) {
-		p = pcp ? slab_pop(pcp, class) : NULL;
-		if (!p)
-			p = slab_alloc_slow(&pool->heap, pcp, class, 0,
-					    &result);
-	} else {
-		p = alloc_pages(&pool->registry, pcp, &req, &result);
-	}
-	pool_leave(pcp);
+	if (class < SLAB_NR_CLASSES)
+		p = pool_alloc_object(pool, pcp, class, 0, &result);
+	else
+		p = pool_alloc_run(pool, pcp, &req, &result);
 	*zeroed = p && result.zeroed;
 	return p ? p : fail(pool, bytes, result.why);
 }
@@ -87,7 +82,6 @@ static void *alloc_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
 static PP_COLD void *alloc_slow(size_t bytes, size_t align_bytes, bool *zeroed)
 {
 	struct pp_pool *pool;
-	struct pcp *pcp;
 	int saved;
 	void *p;
 
@@ -101,8 +95,7 @@ static PP_COLD void *alloc_slow(size_t bytes, size_t align_bytes, bool *zeroed)
 	bytes = bytes ? bytes : 1;
 	if (!pool || pool_is_nested(pool))
 		return alloc_nested(pool, bytes, align_bytes);
-	pcp = pool_enter(pool);
-	p = alloc_in_pool(pool, pcp, bytes, align_bytes, zeroed);
+	p = alloc_in_pool(pool, pool_enter(pool), bytes, align_bytes, zeroed);
 	if (p)
 		errno = saved;
 	return p;
@@ -113,7 +106,6 @@ static PP_NOINLINE void *malloc_refill(struct pcp *pcp, size_t bytes)
 {
 	bool zeroed;
 
-	(void)pcp;
 	return alloc_in_pool(&pool_of_process, pcp, bytes ? bytes : 1, 1,
 			     &zeroed);
 }
@@ -192,6 +184,7 @@ static void free_checked(struct pp_pool *pool, void *p, const char *entry)
 	pcp = pool_enter(pool);
 	pool_free(pool, pcp, p, word);
 	pool_leave(pcp);
+	slowpath_end(&pool->registry, SLOWPATH_FREE);
 }
 
 static PP_NOINLINE void free_slow(void *p, const char *entry)
@@ -220,6 +213,7 @@ static PP_NOINLINE void free_overflow(struct pcp *pcp, unsigned class)
 {
 	slab_overflow(&pool_of_process.heap, pcp, class);
 	pcp_leave_slow(pcp);
+	slowpath_end(&pool_of_process.registry, SLOWPATH_FREE);
 }
 
 /* @page counts from the cache's base. */
@@ -228,6 +222,7 @@ static PP_NOINLINE void free_run(struct pcp *pcp, uint64_t page, uint32_t word)
 	page_free(&pool_of_process.registry, pcp, pcp_first_page(pcp) + page,
 		  word);
 	pcp_leave_slow(pcp);
+	slowpath_end(&pool_of_process.registry, SLOWPATH_FREE);
 }
 
 /* Not what it seemed: busy is still up. */
@@ -427,14 +422,11 @@ static void *alloc_growing(struct pp_pool *pool, size_t bytes)
 		.may_grow = true,
 	};
 	struct page_result result;
-	struct pcp *pcp;
 	void *run;
 
 	if (bytes > PTRDIFF_MAX)
 		return fail(pool, bytes, FAILURE_TOO_BIG);
-	pcp = pool_enter(pool);
-	run = alloc_pages(&pool->registry, pcp, &req, &result);
-	pool_leave(pcp);
+	run = pool_alloc_run(pool, pool_enter(pool), &req, &result);
 	return run ? run : fail(pool, bytes, result.why);
 }
 

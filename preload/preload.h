@@ -43,6 +43,9 @@ void *preload_next_symbol(const char *name, const void *own);
 /* Finds the functions of libc that interpose.c stands in front of. */
 void preload_interpose(void);
 
+/* The same for those of idle.c. */
+void preload_find_waits(void);
+
 /* Registers the handlers that make fork safe beside stdio; see fork.c. */
 void preload_hook_fork(void);
 

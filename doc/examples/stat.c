@@ -7,7 +7,7 @@
 
 static int print_report(struct pp_pool *pool)
 {
-	char text[4096];
+	char text[16384];
 	int len = pp_report(pool, PP_FORMAT_OPENMETRICS, text, sizeof(text));
 
 	if (len < 0 || (size_t)len >= sizeof(text))

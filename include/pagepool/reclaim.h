@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pagepool/reclaim.h - getting memory back that is in use for nobody's good.
+ * pagepool/reclaim.h - getting memory back that is in use for nobody's good,
+ * and hearing about it in time.
  */
 #ifndef PAGEPOOL_RECLAIM_H
 #define PAGEPOOL_RECLAIM_H
+
+#include <stdint.h>
 
 #include <pagepool.h>
 
@@ -30,6 +33,132 @@ extern "C" {
  *         the other caches are empty.
  */
 int pp_pool_drain(struct pp_pool *pool);
+
+/*
+ * Shrinkers: what the program itself can do without.
+ *
+ * A cache of the program's own that is made of the pool's memory registers two
+ * callbacks: how many objects could be freed, and free so many of them.  The
+ * pool asks in proportion to how short memory is, from its background thread
+ * while free memory is below the high watermark, and from a request that would
+ * fail otherwise (Linux mm/shrinker.c).
+ */
+
+/* What count() returns when there is nothing, and what scan() returns when it
+ * cannot work now, as when a lock is taken: the work is put off. */
+#define PP_SHRINK_EMPTY	(SIZE_MAX - 1)
+#define PP_SHRINK_STOP	SIZE_MAX
+
+/* The usual cost of making an object again, in seeks of a disk. */
+#define PP_SHRINKER_SEEKS	2
+
+/* struct pp_shrinker.flags */
+#define PP_SHRINKER_IO		1u	/* scan() may do I/O: never with
+					 * PP_NOIO */
+#define PP_SHRINKER_CLEAN	2u	/* scan() neither allocates nor does
+					 * I/O nor waits: may be called where
+					 * others may not */
+
+/* What a callback is told. */
+struct pp_shrink {
+	unsigned	flags;		/* PP_NOIO, PP_MEMALLOC: of the request
+					 * that needs memory */
+	size_t		nr_to_scan;	/* objects to free, or to look at */
+	size_t		nr_scanned;	/* looked at: nr_to_scan, unless scan()
+					 * says something else, but not 0 */
+};
+
+/* struct_bytes = sizeof(struct pp_shrinker); later versions append fields. */
+struct pp_shrinker {
+	size_t		struct_bytes;
+	const char	*name;		/* for reports; copied, 31 bytes */
+	void		*arg;
+	/* How many objects could be freed: a guess, quickly; or
+	 * PP_SHRINK_EMPTY. */
+	size_t		(*count)(void *arg, struct pp_shrink *shrink);
+	/* Frees some; returns how many, or PP_SHRINK_STOP. */
+	size_t		(*scan)(void *arg, struct pp_shrink *shrink);
+	unsigned	seeks;		/* PP_SHRINKER_SEEKS; more: dearer to
+					 * make again, spared; 0: free */
+	size_t		batch;		/* objects in one scan; 0: 128 */
+	unsigned	flags;		/* PP_SHRINKER_* */
+};
+
+struct pp_shrinker_id;
+
+/**
+ * pp_shrinker_register() - offer the pool memory that the program can free.
+ * @shrinker: copied.
+ * @out: receives what pp_shrinker_unregister() takes.
+ *
+ * The callbacks may be called at once, by any thread that allocates and by the
+ * pool's own, by several at a time, with no lock of the pool held.  They free
+ * with free(), pp_free_pages() or pp_cache_free(), may take locks that nobody
+ * holds across an allocation without PP_NOFS, and should return within
+ * milliseconds: by returning, not by an exception, longjmp() or the end of the
+ * thread.  What they allocate is served from the reserve and never makes the
+ * pool call anyone back.  The pool's own thread has a stack of 256 KiB.
+ *
+ * Return: 0.
+ * Errors: -EINVAL: NULL, no callback, unknown flags, a struct_bytes that is
+ *         not one.  -ENOMEM.  -EDEADLK: called by a signal handler on top of a
+ *         call of the pool.
+ */
+int pp_shrinker_register(struct pp_pool *pool,
+			 const struct pp_shrinker *shrinker,
+			 struct pp_shrinker_id **out);
+
+/**
+ * pp_shrinker_unregister() - take the offer back.
+ * @id: or NULL.
+ *
+ * Waits for callbacks under way; none runs after it returns.  Called from one
+ * of the shrinker's own callbacks, which would wait for itself, it stops the
+ * program.
+ */
+void pp_shrinker_unregister(struct pp_shrinker_id *id);
+
+/**
+ * pp_pool_reclaim() - have memory freed that the program can do without.
+ * @nr_pages: how many pages are wanted.
+ *
+ * Runs the shrinkers, harder and harder, until so many pages were freed or
+ * nothing more can be, 1 s at the most.  The flags of the thread's scope hold
+ * (pp_scope_enter()).
+ *
+ * Context: any thread; no lock held that a shrinker takes.
+ * Return: the number of pages freed, which may be more or less than asked for.
+ * Errors: -EINVAL: @pool is NULL.  -EDEADLK: called by a shrinker, in a scope
+ *         of PP_MEMALLOC, or by a signal handler on top of a call of the pool.
+ */
+long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages);
+
+/*
+ * Pressure.  An episode of a level begins when free memory falls to it, and
+ * ends when it is above the high watermark again; each level is told once an
+ * episode, before the first request fails.
+ */
+enum pp_pressure {
+	PP_PRESSURE_LOW,	/* the low watermark: reclaim begins */
+	PP_PRESSURE_MIN,	/* min: requests wait for reclaim */
+	PP_PRESSURE_OOM,	/* a request is about to fail */
+};
+
+/**
+ * pp_pressure_fd() - a descriptor that becomes readable at a level.
+ *
+ * It is an eventfd, non-blocking and closed on exec; read() returns the number
+ * of episodes since the last read.  Each call makes another one.  Close it when
+ * it is of no use any more: the pool notices.  It is not there for the child
+ * of a fork.
+ *
+ * Return: the descriptor.
+ * Errors: -EINVAL: @pool is NULL, or no such level.  -EMFILE, -ENFILE.
+ *         -ENOSPC: the pool has PP_PRESSURE_MAX_FDS already.
+ */
+int pp_pressure_fd(struct pp_pool *pool, enum pp_pressure level);
+
+#define PP_PRESSURE_MAX_FDS	16
 
 #pragma GCC visibility pop
 

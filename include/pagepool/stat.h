@@ -46,6 +46,14 @@ enum pp_stat {
 	PP_STAT_RECLAIMD_RUNS,		/* the background thread woke */
 	PP_STAT_NODE_FALLBACK,		/* runs from another node */
 	PP_STAT_IDLE_DRAINS,		/* caches of idle threads emptied */
+	PP_STAT_RECLAIMD_PAGES,		/* that its shrinking gave back */
+	PP_STAT_DIRECT_RECLAIMS,	/* requests that reclaimed themselves */
+	PP_STAT_DIRECT_PAGES,		/* that this gave back */
+	PP_STAT_SCANNED,		/* objects shrinkers looked at */
+	PP_STAT_THROTTLED,		/* requests that waited for reclaimd */
+	PP_STAT_PRESSURE_LOW,		/* episodes */
+	PP_STAT_PRESSURE_MIN,
+	PP_STAT_PRESSURE_OOM,
 	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
 	PP_NR_STATS
 };
@@ -64,7 +72,10 @@ struct pp_stats {
 	int64_t	refill_pages, flush_pages, slab_new, slab_freed;
 	int64_t	slab_pages, slab_free_bytes;
 	int64_t	drains, drain_waits, reclaimd_runs, node_fallback;
-	int64_t	idle_drains, pressure_events;
+	int64_t	idle_drains;
+	int64_t	reclaimd_pages, direct_reclaims, direct_pages, scanned;
+	int64_t	throttled, pressure_low, pressure_min, pressure_oom;
+	int64_t	pressure_events;
 };
 
 /**

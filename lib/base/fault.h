@@ -24,6 +24,7 @@
 	X(KEY,     "pthread_key_create and pthread_setspecific") \
 	X(MEMBARRIER, "registering for membarrier(2)") \
 	X(THREAD,  "pthread_create of a background thread") \
+	X(EVENTFD, "eventfd2 for a level of pressure") \
 	X(UNSHARE, "close_range for descriptors of a thread's own") \
 	X(NOTIFY,  "inotify_init1 and inotify_add_watch") \
 	X(BIND,    "mbind of a zone's address range")

@@ -6,6 +6,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/membarrier.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -15,6 +18,7 @@
 
 #include "base/bits.h"
 #include "base/fault.h"
+#include "base/strbuf.h"
 #include "os/syscall.h"
 
 #ifndef PR_SET_VMA
@@ -188,6 +192,78 @@ int os_own_descriptors(void)
 		return -ENOSYS;
 	return (int)sys_call3(SYS_close_range, 0, UINT_MAX,
 			      CLOSE_RANGE_UNSHARE);
+}
+
+/* Without /proc: some anonymous inode, which is what the kernel gives no type
+ * of file.  A descriptor that is a file of the program's own has one. */
+bool os_is_eventfd(int fd)
+{
+	static const char eventfd[] = "anon_inode:[eventfd]";
+	char path[32], link[sizeof(eventfd)];
+	struct strbuf sb = STRBUF(path);
+	struct stat st;
+	long len;
+
+	if (sys_call3(SYS_fstat, fd, (long)(uintptr_t)&st, 0) < 0 ||
+	    st.st_mode & S_IFMT)
+		return false;
+	strbuf_str(&sb, "/proc/self/fd/");
+	strbuf_u64(&sb, (uint64_t)fd);
+	len = sys_call6(SYS_readlinkat, AT_FDCWD, (long)(uintptr_t)path,
+			(long)(uintptr_t)link, sizeof(link), 0, 0);
+	return len < 0 || (len == sizeof(eventfd) - 1 &&
+			   memcmp(link, eventfd, sizeof(eventfd) - 1) == 0);
+}
+
+int os_eventfd(void)
+{
+	if (fault_hit(FAULT_EVENTFD))
+		return -EMFILE;
+	return (int)sys_call3(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC, 0);
+}
+
+/* Full is as good as readable. */
+void os_eventfd_add(int fd, uint64_t n)
+{
+	sys_write(fd, &n, sizeof(n));
+}
+
+void os_close(int fd)
+{
+	sys_call3(SYS_close, fd, 0, 0);
+}
+
+/* As the kernel has it, whose mask is eight bytes long. */
+struct kernel_sigaction {
+	uintptr_t	handler;
+	unsigned long	flags;
+	uintptr_t	restorer;
+	uint64_t	mask;
+};
+
+bool os_signal_is_caught(int signal)
+{
+	struct kernel_sigaction now;
+
+	if (sys_call6(SYS_rt_sigaction, signal, 0, (long)(uintptr_t)&now,
+		      sizeof(now.mask), 0, 0) < 0)
+		return false;
+	return now.handler != (uintptr_t)SIG_DFL &&
+	       now.handler != (uintptr_t)SIG_IGN;
+}
+
+void os_queue_signal(int signal, int value)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = signal;
+	info.si_code = SI_QUEUE;
+	info.si_pid = (pid_t)sys_getpid();
+	info.si_uid = (uid_t)sys_call3(SYS_getuid, 0, 0, 0);
+	info.si_value.sival_int = value;
+	sys_call3(SYS_rt_sigqueueinfo, info.si_pid, signal,
+		  (long)(uintptr_t)&info);
 }
 
 void os_yield(void)

@@ -13,6 +13,8 @@
 #ifndef PP_OS_OS_H
 #define PP_OS_OS_H
 
+#include <stdbool.h>
+
 #include "base/compiler.h"
 
 /* A range of address space, aligned to @align_bytes (a power of two). */
@@ -58,6 +60,16 @@ int os_membarrier(void);
  * 0: not known (no /proc). */
 unsigned os_nr_threads(void);
 
+/* Is it a descriptor of the process, and an eventfd, as far as can be seen? */
+bool os_is_eventfd(int fd);
+int os_eventfd(void);			/* non-blocking, closed on exec */
+void os_eventfd_add(int fd, uint64_t n);
+void os_close(int fd);
+
+/* A signal that has a handler, for the process, with a value.  Nothing is sent
+ * where there is none: it might end the program. */
+bool os_signal_is_caught(int signal);
+void os_queue_signal(int signal, int value);
 /*
  * Gives the calling thread a table of descriptors of its own, which is empty.
  * -ENOSYS where the kernel is older than 5.9, -EPERM where a filter refuses.

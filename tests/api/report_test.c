@@ -35,7 +35,12 @@ static const struct field fields[] = {
 	FIELD(slab_pages, true), FIELD(slab_free_bytes, true),
 	FIELD(drains, false), FIELD(drain_waits, false),
 	FIELD(reclaimd_runs, false), FIELD(node_fallback, false),
-	FIELD(idle_drains, false), FIELD(pressure_events, false),
+	FIELD(idle_drains, false),
+	FIELD(reclaimd_pages, false), FIELD(direct_reclaims, false),
+	FIELD(direct_pages, false), FIELD(scanned, false),
+	FIELD(throttled, false), FIELD(pressure_low, false),
+	FIELD(pressure_min, false), FIELD(pressure_oom, false),
+	FIELD(pressure_events, false),
 };
 
 static_assert(COUNT_OF(fields) == PP_NR_STATS, "every number has a field");

@@ -9,16 +9,17 @@
 layers="
 0	base/ os/syscall
 1	os/ auto_limit config trace
-2	blockmap span runs vmstat
+2	blockmap span runs spare_window vmstat scope
 3	pageblock
 4	zone zone_place watermark backing
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
-9	helper_thread reclaimd
+8	shrinker pressure purge
+9	vmscan drain_service helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books
-12	pool pool_set watch show diagnose check cache api numa
+12	pool pool_set watch show diagnose check cache api numa reclaim
 "
 
 cd "$PP_SRC/lib" || exit 1

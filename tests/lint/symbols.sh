@@ -51,8 +51,8 @@ readelf -dW $core | grep SONAME | grep -v '\[libpagepool\.so\.0\]' |
 	verdict "the soname is libpagepool.so.0"
 needed $core | grep -v -x 'libc\.so\.6' | verdict "libpagepool needs libc alone"
 tls_bytes $core | while read -r bytes; do
-	[ $((bytes)) -le 8 ] || echo "$((bytes)) bytes"
-done | verdict "libpagepool has at most one pointer of thread-local storage"
+	[ $((bytes)) -le 16 ] || echo "$((bytes)) bytes"
+done | verdict "libpagepool has a pointer and a word of thread-local storage"
 
 family="malloc calloc realloc reallocarray free cfree posix_memalign
 	aligned_alloc memalign valloc pvalloc malloc_usable_size malloc_trim
@@ -60,8 +60,11 @@ family="malloc calloc realloc reallocarray free cfree posix_memalign
 	free_aligned_sized __libc_malloc __libc_calloc __libc_realloc
 	__libc_free __libc_memalign __libc_valloc __libc_pvalloc
 	__posix_memalign"
-# What it stands in front of beside the family, see preload/interpose.c.
-may_wrap="dlopen __register_atfork pthread_create thrd_create"
+# What it stands in front of beside the family, see preload/interpose.c and
+# preload/idle.c.
+may_wrap="dlopen __register_atfork pthread_create thrd_create poll __poll_chk
+	ppoll __ppoll_chk epoll_wait epoll_pwait select pselect nanosleep
+	clock_nanosleep sleep usleep"
 
 comm -23 <(printf '%s\n' $family | sort) <(exported $preload) |
 	sed 's/^/missing: /' | verdict "the preload library exports the whole malloc family"
@@ -71,6 +74,6 @@ comm -23 <(exported $core) <(exported $preload) |
 	verdict "the preload library exports all of libpagepool too"
 needed $preload | grep -v -x 'libc\.so\.6' | verdict "the preload library needs libc alone"
 tls_bytes $preload | while read -r bytes; do
-	[ $((bytes)) -le 8 ] || echo "$((bytes)) bytes"
-done | verdict "the preload library has at most one pointer of thread-local storage"
+	[ $((bytes)) -le 16 ] || echo "$((bytes)) bytes"
+done | verdict "the preload library has a pointer and a word of thread-local storage"
 plan

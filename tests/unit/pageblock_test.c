@@ -218,6 +218,43 @@ static void test_pageblock_release_raises_the_bound_by_merging(void **state)
 	reached_end();
 }
 
+static void test_pageblock_finds_what_has_memory(void **state)
+{
+	struct fixture *f = fixture_make();
+
+	(void)state;
+	/* Pages 0..99 have memory; of 40..49, 60..64 and 80 it is spare. */
+	for (unsigned i = 0; i < 100; i++)
+		do_claim(f, i, 1);
+	pageblock_back(&f->b, 0, 100);
+	for (unsigned i = 40; i < 50; i++)
+		do_release(f, i + 1);
+	assert_int_equal(f->b.spare_bound, 10);
+	for (unsigned i = 60; i < 65; i++)
+		do_release(f, i + 1);
+	do_release(f, 81);
+	assert_int_equal(f->b.spare_bound, 10);
+	assert_int_equal(pageblock_find_backed(&f->b, 10, 1), 40);
+	assert_int_equal(pageblock_find_backed(&f->b, 4, 4), 40);
+	assert_int_equal(pageblock_find_backed(&f->b, 1, 16), 48);
+	assert_int_equal(pageblock_find_backed(&f->b, 11, 1),
+			 PAGEBLOCK_NOT_FOUND);
+	/* Taken from its middle: the bound stays, until a search fails. */
+	do_claim(f, 44, 2);
+	assert_int_equal(f->b.spare_bound, 10);
+	assert_int_equal(pageblock_find_backed(&f->b, 6, 1),
+			 PAGEBLOCK_NOT_FOUND);
+	assert_int_equal(f->b.spare_bound, 5);
+	pageblock_unback(&f->b, 40, 4);
+	pageblock_unback(&f->b, 46, 4);
+	pageblock_unback(&f->b, 60, 5);
+	assert_int_equal(f->b.spare_bound, 1);
+	assert_int_equal(pageblock_find_backed(&f->b, 1, 1), 80);
+	assert_int_equal(pageblock_verify(&f->b), 0);
+	free(f);
+	reached_end();
+}
+
 static void test_pageblock_verify_names_what_is_broken(void **state)
 {
 	struct fixture *f = fixture_make();
@@ -236,6 +273,10 @@ static void test_pageblock_verify_names_what_is_broken(void **state)
 	assert_int_equal(pageblock_verify(&f->b), 3);
 	f->b.longest_bound = 507;
 	assert_int_equal(pageblock_verify(&f->b), 0);
+	f->b.spare_bound++;
+	assert_int_equal(pageblock_verify(&f->b), 4);
+	f->b.spare_bound = 0;
+	assert_int_equal(pageblock_verify(&f->b), 4);
 	free(f);
 	reached_end();
 }
@@ -246,6 +287,7 @@ int main(void)
 		TEST(test_pageblock_random_claims_match_the_model),
 		TEST(test_pageblock_claim_reaches_both_edges),
 		TEST(test_pageblock_release_raises_the_bound_by_merging),
+		TEST(test_pageblock_finds_what_has_memory),
 		TEST(test_pageblock_verify_names_what_is_broken),
 	};
 

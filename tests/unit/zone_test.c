@@ -505,13 +505,14 @@ static void test_zone_purge_gives_spare_pages_back(void **state)
 
 	(void)state;
 	fill_with_holes(f);
-	done = backing_purge(&f->zone, 1000);
+	done = backing_purge(&f->zone, ZONE_SPARE_ALL, 1000);
 	assert_true(done >= 1000 && done < MANAGED / 2);
 	assert_int_equal(f->zone.purged_pages, done);
 	assert_int_equal(f->zone.backed_pages, MANAGED - done);
-	assert_int_equal(backing_purge(&f->zone, MANAGED), MANAGED / 2 - done);
+	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED),
+			 MANAGED / 2 - done);
 	assert_int_equal(f->zone.backed_pages, MANAGED / 2);
-	assert_int_equal(backing_purge(&f->zone, 1), 0);
+	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, 1), 0);
 	lock_acquire(&f->zone.lock);
 	assert_int_equal(zone_verify(&f->zone), 0);
 	lock_release(&f->zone.lock);
@@ -525,7 +526,7 @@ static void test_zone_verify_names_what_is_broken(void **state)
 {
 	struct fixture *f = fixture_make();
 	struct zone *z = &f->zone;
-	uint64_t min;
+	uint64_t min, low;
 
 	(void)state;
 	do_claim(f, 300, 1, 0);
@@ -546,13 +547,18 @@ static void test_zone_verify_names_what_is_broken(void **state)
 	EXPECT_BROKEN(5, z->promised_pages++, z->promised_pages--);
 	EXPECT_BROKEN(6, blockmap_add(&z->empty_backed, 0),
 		      blockmap_del(&z->empty_backed, 0));
-	EXPECT_BROKEN(7, f->span.blocks[0].on_spare = 0,
-		      f->span.blocks[0].on_spare = 1);
+	EXPECT_BROKEN(7, f->span.blocks[0].spare_list++,
+		      f->span.blocks[0].spare_list--);
 	EXPECT_BROKEN(9, z->withheld_pages = MANAGED - 299,
 		      z->withheld_pages = 0);
+	low = z->window.low_pages[z->window.now];
+	EXPECT_BROKEN(10, z->window.low_pages[z->window.now] = 6,
+		      z->window.low_pages[z->window.now] = low);
 	min = load_relaxed(&z->min_pages);
 	EXPECT_BROKEN(8, store_relaxed(&z->min_pages, MANAGED),
 		      store_relaxed(&z->min_pages, min));
+	EXPECT_BROKEN(104, f->span.blocks[0].spare_bound = 4,
+		      f->span.blocks[0].spare_bound = 5);
 	EXPECT_BROKEN(101, f->span.blocks[0].nr_used++,
 		      f->span.blocks[0].nr_used--);
 #undef EXPECT_BROKEN

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drain_service.h - one drain for all who want one (layer 9).
+ *
+ * A request for a drain draws a ticket; a drain serves all tickets that were
+ * drawn before it began.  So any number of threads that fail together need
+ * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
+ * drains; where there is no thread, or it is in a callback of the program,
+ * which may wait for a lock that the request's thread holds, those who want a
+ * drain do it themselves under the same rule, one at a time.
+ *
+ * What drained caches held is nowhere for a moment; who adds everything up sees
+ * by the sequence that a drain came in between.
+ *
+ * T1: done <= wanted, as differences of 32 bits
+ */
+#ifndef PP_DRAIN_SERVICE_H
+#define PP_DRAIN_SERVICE_H
+
+#include "pcp_drain.h"
+
+/* Between two looks at idle caches. */
+#define DRAIN_IDLE_NS		1000000000ull
+/* At most twenty drains a second. */
+#define DRAIN_INTERVAL_NS	50000000ull
+/* What a request waits at the most. */
+#define DRAIN_WAIT_NS		1000000000ull
+
+struct drain_service {
+	/* const after drain_service_init() */
+	struct pcp_registry	*reg;
+
+	/* any thread */
+	_Atomic uint32_t	wanted;		/* tickets drawn */
+	_Atomic uint32_t	done;		/* tickets served; a futex */
+	_Atomic uint64_t	next_ns;	/* no drain begins before */
+	/* where there is no thread, see slowpath_idle() */
+	_Atomic uint64_t	next_idle_ns;	/* at caches */
+	_Atomic uint64_t	next_look_ns;	/* at what is spare, too */
+	_Atomic bool		has_nothing;	/* there was nothing to do */
+	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
+	_Atomic bool		is_away;	/* in callbacks */
+	_Atomic uint32_t	sequence;	/* odd: a drain is under way */
+};
+
+void drain_service_init(struct drain_service *ds, struct pcp_registry *reg);
+
+/* In the child of a fork, while it is alone. */
+void drain_service_forget(struct drain_service *ds);
+
+/**
+ * drain_ask() - have all caches emptied that hold anything now.
+ * @wait_ns: how long to wait, DRAIN_WAIT_NS at the most.
+ *
+ * Context: no lock held, the thread's cache left.  Waits.
+ * Return: false if that time passed.
+ */
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
+
+/**
+ * drain_now() - the same at once and by the caller, for a program that asks
+ * for it.
+ * @self: the caller's own cache, flushed already and marked as waiting by
+ *        pcp_wait_begin(), or NULL.
+ * Return: 0, or -EBUSY as pcp_drain_all().
+ */
+int drain_now(struct drain_service *ds, struct pcp *self);
+
+/**
+ * drain_idle() - empty the caches that nobody used since the last call.
+ * @own: this one only, of the caller; NULL: all.
+ * @idle_ns: which was so long ago: as spare memory, what they held need not
+ *           wait as long as other memory.
+ * Return: how many caches hold anything still.
+ */
+unsigned drain_idle(struct drain_service *ds, struct pcp *own,
+		    uint64_t idle_ns);
+
+/* reclaimd's part: drains if that is wanted and may begin.  How long until it
+ * may, in ns; UINT64_MAX: nobody wants one. */
+uint64_t drain_serve(struct drain_service *ds, uint64_t now_ns);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* reclaim.c - pagepool/reclaim.h: arguments are checked here (layer 12). */
+#include <errno.h>
+#include <string.h>
+
+#include "os/os.h"
+#include "pool.h"
+#include "vmscan.h"
+
+#define RECLAIM_MAX_NS	1000000000ull
+
+struct pp_shrinker_id {
+	struct pp_pool	*pool;
+	struct shrinker	shrinker;
+};
+
+static_assert(sizeof(struct pp_shrinker_id) <= SLAB_MAX_BYTES,
+	      "it is an object of the pool");
+
+int pp_pool_drain(struct pp_pool *pool)
+{
+	if (!pool)
+		return -EINVAL;
+	return pool_is_nested(pool) ? -EDEADLK : pool_drain(pool);
+}
+
+static bool is_valid(const struct pp_shrinker *s)
+{
+	return s->struct_bytes == sizeof(*s) && s->name && s->count &&
+	       s->scan && !(s->flags & ~(PP_SHRINKER_IO | PP_SHRINKER_CLEAN));
+}
+
+static void copy_name(char *to, const char *from)
+{
+	size_t len = strlen(from);
+
+	len = len < SHRINKER_NAME_BYTES ? len : SHRINKER_NAME_BYTES - 1;
+	memcpy(to, from, len);
+	to[len] = '\0';
+}
+
+int pp_shrinker_register(struct pp_pool *pool,
+			 const struct pp_shrinker *shrinker,
+			 struct pp_shrinker_id **out)
+{
+	struct page_result result;
+	struct pp_shrinker_id *id;
+
+	if (!pool || !shrinker || !out || !is_valid(shrinker))
+		return -EINVAL;
+	if (pool_is_nested(pool))
+		return -EDEADLK;
+	id = pool_alloc_object(pool, pool_enter(pool),
+			       slab_class_for(sizeof(*id), 1), 0, &result);
+	if (!id)
+		return -ENOMEM;
+	memset(id, 0, sizeof(*id));
+	id->pool = pool;
+	id->shrinker.ops = *shrinker;
+	copy_name(id->shrinker.name, shrinker->name);
+	id->shrinker.ops.name = id->shrinker.name;
+	shrinker_add(&pool->shrinkers, &id->shrinker);
+	vmscan_revive(&pool->registry);
+	*out = id;
+	return 0;
+}
+
+void pp_shrinker_unregister(struct pp_shrinker_id *id)
+{
+	struct pcp *pcp;
+
+	if (!id)
+		return;
+	shrinker_del(&id->shrinker);
+	pcp = pool_enter(id->pool);
+	pool_free(id->pool, pcp, id, pool_word(id->pool, id));
+	pool_leave(pcp);
+}
+
+long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages)
+{
+	struct vmscan_want want = {
+		.nr_pages = nr_pages,
+		.flags = scope_add(0),
+		.deadline_ns = os_now_ns() + RECLAIM_MAX_NS,
+	};
+	int64_t before, after;
+
+	if (!pool)
+		return -EINVAL;
+	if (pool_is_nested(pool) || want.flags & PP_MEMALLOC ||
+	    shrinker_is_inside(&pool->shrinkers))
+		return -EDEADLK;
+	/* What threads have cached is as good as freed. */
+	before = pcp_sum_cached_pages(&pool->registry);
+	pool_drain(pool);
+	after = pcp_sum_cached_pages(&pool->registry);
+	before = before > after ? before - after : 0;
+	if ((size_t)before >= nr_pages)
+		return before;
+	want.nr_pages -= (size_t)before;
+	return before + (long)vmscan_pages(&pool->registry, &want);
+}
+
+int pp_pressure_fd(struct pp_pool *pool, enum pp_pressure level)
+{
+	if (!pool || (unsigned)level >= PRESSURE_NR_LEVELS)
+		return -EINVAL;
+	return pressure_add_fd(&pool->pressure, level);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * scope.h - flags that a thread adds to all its requests (layer 2).
+ *
+ * Code that must not be called back says so once, and not in each request of
+ * all that it calls (Linux: memalloc_nofs_save() and its kin).  Scopes nest by
+ * saving what was before.  A word of the thread's own, because a scope is left
+ * in the thread that entered it, and may be entered before the thread has a
+ * cache.
+ */
+#ifndef PP_SCOPE_H
+#define PP_SCOPE_H
+
+#include "base/compiler.h"
+#include "pagepool.h"
+
+#define SCOPE_FLAGS	(PP_NOIO | PP_NOFS | PP_MEMALLOC)
+
+#pragma GCC visibility push(hidden)
+extern __thread unsigned scope_of_thread;	/* SCOPE_FLAGS */
+#pragma GCC visibility pop
+
+static inline unsigned scope_add(unsigned flags)
+{
+	return flags | scope_of_thread;
+}
+
+static inline unsigned scope_enter(unsigned flags)
+{
+	unsigned saved = scope_of_thread;
+
+	scope_of_thread = saved | (flags & SCOPE_FLAGS);
+	return saved;
+}
+
+static inline void scope_leave(unsigned saved)
+{
+	scope_of_thread = saved;
+}
+
+#endif
