@@ -19,6 +19,9 @@
 #define THREAD_NAME		"pp-watch"
 #define SECOND_NS		1000000000ull
 #define LOOK_NS			(60 * SECOND_NS)
+/* Many programs are over by then, and a program's first thread is not kept
+ * waiting for a processor: what the pool began with is news no older. */
+#define FIRST_LOOK_NS		(SECOND_NS / 10)
 /* Where nobody tells us. */
 #define BLIND_LOOK_NS		(5 * SECOND_NS)
 /* However often the files are written. */
@@ -345,7 +348,8 @@ static void begin(struct watch *w)
 	w->psi_fd = w->notify_fd = w->status_fd = -1;
 	w->from = PSI_SERVICE;
 	w->nr_losses = 0;
-	w->next_event_ns = w->last_look_ns = w->next_look_ns = 0;
+	w->next_event_ns = w->last_look_ns = 0;
+	w->next_look_ns = os_now_ns() + FIRST_LOOK_NS;
 	w->has_seen_groups = false;
 	w->source.form = PSI_FILE;
 }

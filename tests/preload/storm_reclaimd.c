@@ -192,16 +192,10 @@ static bool has_signal(uint64_t mask, int signal)
 	return mask >> (signal - 1) & 1;
 }
 
-static void all_signals_are_blocked(void)
+static void all_are_blocked_in(pid_t tid)
 {
-	struct storm_found found;
-	uint64_t blocked;
+	uint64_t blocked = status_mask(tid, "SigBlk:");
 
-	storm_needs_pool();
-	one_thread();
-	check_started();
-	found = storm_find_reclaimd();
-	blocked = status_mask(found.tid, "SigBlk:");
 	for (int i = 1; i <= 64; i++) {
 		/* Nobody can block these; libc keeps two for itself, one of
 		 * which every thread must take, see setuid() below. */
@@ -211,9 +205,22 @@ static void all_signals_are_blocked(void)
 		if (!CHECK(has_signal(blocked, i) == can))
 			check_say("signal %d\n", i);
 	}
+	CHECK(status_mask(tid, "SigPnd:") == 0);
+}
+
+static void all_signals_are_blocked(void)
+{
+	struct storm_found watch;
+
+	storm_needs_pool();
+	one_thread();
+	check_started();
+	all_are_blocked_in(storm_find_reclaimd().tid);
+	watch = storm_find(STORM_WATCH);
+	if (watch.nr)
+		all_are_blocked_in(watch.tid);
 	/* And the program's own thread has none of it. */
 	CHECK(status_mask(getpid(), "SigBlk:") == 0);
-	CHECK(status_mask(found.tid, "SigPnd:") == 0);
 	check_end();
 }
 

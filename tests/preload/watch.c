@@ -9,13 +9,11 @@
  */
 #include "filter.h"
 #include "storm.h"
-#include <dirent.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define WATCH		"pp-watch"
 #define MIB		(1024l * 1024)
 /* A changed limit is to be noticed at once; this is for a busy machine. */
 #define SOON_NS		3000000000u
@@ -40,32 +38,6 @@ static void make_thread(void)
 	REQUIRE(pthread_create(&sleeper, NULL, sleep_there, NULL) == 0);
 }
 
-/* The threads of that name, by the kernel's word. */
-static unsigned nr_named(const char *name)
-{
-	DIR *tasks = opendir("/proc/self/task");
-	char path[300], text[32];
-	struct dirent *task;
-	unsigned nr = 0;
-	ssize_t len;
-	int fd;
-
-	REQUIRE(tasks != NULL);
-	while ((task = readdir(tasks))) {
-		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
-			 task->d_name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		len = read(fd, text, sizeof(text) - 1);
-		close(fd);
-		text[len > 0 ? len - 1 : 0] = '\0';
-		nr += strcmp(text, name) == 0;
-	}
-	closedir(tasks);
-	return nr;
-}
-
 /* Until it is so, or too late. */
 #define SOON(cond) do { \
 	uint64_t deadline_ns = storm_now_ns() + SOON_NS; \
@@ -79,11 +51,12 @@ static long events(void)
 	return (long)storm_stats().pressure_events;
 }
 
-/* The watch has its descriptors: it sleeps in poll(). */
+/* The watch has looked for the first time, a tenth of a second after its
+ * start. */
 static void await_watch(void)
 {
-	SOON(nr_named(WATCH) == 1);
-	storm_nap_us(100000);
+	SOON(storm_find(STORM_WATCH).nr == 1);
+	storm_nap_us(300000);
 }
 
 /* Pressure */
@@ -237,7 +210,7 @@ static void child_hears(void)
 {
 	make_thread();
 	SOON(events() == 2);
-	CHECK(nr_named(WATCH) == 1);
+	CHECK(storm_find(STORM_WATCH).nr == 1);
 	check_child_exit();
 }
 
@@ -258,7 +231,7 @@ static void fork_hears(void)
 	CHECK(check_child(child));
 	child = fork();
 	if (!child) {
-		CHECK(nr_named(WATCH) == 0);
+		CHECK(storm_find(STORM_WATCH).nr == 0);
 		CHECK(events() == 1);
 		child_hears();
 	}
@@ -275,11 +248,11 @@ static void fork_hears(void)
 static void nothing_to_watch(void)
 {
 	watched_path();
-	CHECK(nr_named(WATCH) == 0);
+	CHECK(storm_find(STORM_WATCH).nr == 0);
 	make_thread();
 	storm_nap_us(200000);
-	CHECK(nr_named("pp-reclaimd") == 1);
-	CHECK(nr_named(WATCH) == 0);
+	CHECK(storm_find_reclaimd().nr == 1);
+	CHECK(storm_find(STORM_WATCH).nr == 0);
 	CHECK(events() == 0);
 	check_end();
 }

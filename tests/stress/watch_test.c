@@ -169,7 +169,8 @@ static const char *comes_and_goes(void)
 		}
 		EXPECT(waitpid(child, &status, 0) == child && !status);
 	}
-	WITHIN(2, nr_threads() == 2);
+	/* Or none, if it looked while there was no pool. */
+	WITHIN(2, nr_threads() <= 2);
 	return NULL;
 }
 
