@@ -87,4 +87,19 @@ needed $preload | grep -v -x 'libc\.so\.6' | verdict "the preload library needs 
 tls_bytes $preload | while read -r bytes; do
 	[ $((bytes)) -le 16 ] || echo "$((bytes)) bytes"
 done | verdict "the preload library has a pointer and a word of thread-local storage"
+
+bridge=.libs/libpagepool-jemalloc.so
+if grep -q '^HAVE_JEMALLOC_FALSE = #' Makefile; then
+	diff <(functions_of pp "$jemalloc_header" | grep jemalloc |
+		sed 's/$/@@PAGEPOOL_JEMALLOC_0/') <(exported $bridge) |
+		grep '^[<>]' |
+		verdict "libpagepool-jemalloc exports what its header declares"
+	readelf -dW $bridge | grep SONAME |
+		grep -v '\[libpagepool-jemalloc\.so\.0\]' |
+		verdict "its soname is libpagepool-jemalloc.so.0"
+	needed $bridge | grep -v -x 'lib\(c\.so\.6\|pagepool\.so\.0\|jemalloc\.so\.2\)' |
+		verdict "it needs libc, libpagepool and jemalloc alone"
+	undefined jemalloc/.libs/*.o | grep -E ' (malloc|calloc|realloc|free)$' |
+		verdict "it calls no malloc"
+fi
 plan
