@@ -46,7 +46,8 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 	return then_ns > now_ns ? then_ns - now_ns : 0;
 }
 
-/* Where there is no thread: drains, unless the next drain has to wait. */
+/* Where there is no thread to wait for: drains, unless the next drain has to
+ * wait. */
 static void serve_self(struct drain_service *ds, uint32_t ticket)
 {
 	pcp_enter_without();
@@ -59,14 +60,15 @@ static void serve_self(struct drain_service *ds, uint32_t ticket)
 }
 
 /* One step of a request: drains, or sleeps until that may be worth while. */
-static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
+static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns,
+		   bool by_thread)
 {
 	uint32_t seen = load_relaxed(&ds->done);
 	uint64_t wait_ns = left_ns;
 
 	if (is_served(ds, ticket))
 		return;
-	if (load_relaxed(&ds->has_thread)) {
+	if (by_thread && load_relaxed(&ds->has_thread)) {
 		pcp_kick_reclaimd(ds->reg);
 	} else {
 		serve_self(ds, ticket);
@@ -77,7 +79,7 @@ static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
 		waitq_sleep_for(&ds->done, seen, wait_ns);
 }
 
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns)
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread)
 {
 	uint64_t deadline = os_now_ns() + min_u64(wait_ns, DRAIN_WAIT_NS), left;
 	uint32_t ticket = add_relaxed(&ds->wanted, 1) + 1;
@@ -87,7 +89,7 @@ bool drain_ask(struct drain_service *ds, uint64_t wait_ns)
 		left = until(deadline, os_now_ns());
 		if (!left)
 			return false;
-		pursue(ds, ticket, left);
+		pursue(ds, ticket, left, by_thread);
 	}
 	return true;
 }

@@ -5,8 +5,9 @@
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
- * drains; where there is no thread, those who want a drain do it themselves
- * under the same rule, one at a time.
+ * drains; where there is no thread, or one wants a drain who may not wait for
+ * it, those who want a drain do it themselves under the same rule, one at a
+ * time.
  *
  * T1: done <= wanted, as differences of 32 bits
  */
@@ -39,11 +40,13 @@ void drain_service_forget(struct drain_service *ds);
 /**
  * drain_ask() - have all caches emptied that hold anything now.
  * @wait_ns: how long to wait, DRAIN_WAIT_NS at the most.
+ * @by_thread: reclaimd is to do it, if there is one; else the caller does it,
+ *	       when the next drain may begin.
  *
  * Context: no lock held, the thread's cache left.  Waits.
  * Return: false if that time passed.
  */
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread);
 
 /**
  * drain_now() - the same at once and by the caller, for a program that asks
