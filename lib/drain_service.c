@@ -71,14 +71,15 @@ static void serve_self(struct drain_service *ds, uint32_t ticket)
 }
 
 /* One step of a request: drains, or sleeps until that may be worth while. */
-static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
+static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns,
+		   bool by_thread)
 {
 	uint32_t seen = load_relaxed(&ds->done);
 	uint64_t wait_ns = left_ns;
 
 	if (is_served(ds, ticket))
 		return;
-	if (is_attended(ds)) {
+	if (by_thread && is_attended(ds)) {
 		pcp_kick_reclaimd(ds->reg);
 		wait_ns = min_u64(left_ns, LOOK_NS);
 	} else {
@@ -90,7 +91,7 @@ static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
 		waitq_sleep_for(&ds->done, seen, wait_ns);
 }
 
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns)
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread)
 {
 	uint64_t deadline = os_now_ns() + min_u64(wait_ns, DRAIN_WAIT_NS), left;
 	uint32_t ticket = add_relaxed(&ds->wanted, 1) + 1;
@@ -100,7 +101,7 @@ bool drain_ask(struct drain_service *ds, uint64_t wait_ns)
 		left = until(deadline, os_now_ns());
 		if (!left)
 			return false;
-		pursue(ds, ticket, left);
+		pursue(ds, ticket, left, by_thread);
 	}
 	return true;
 }

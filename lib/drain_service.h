@@ -6,8 +6,9 @@
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
  * drains; where there is no thread, or it is in a callback of the program,
- * which may wait for a lock that the request's thread holds, those who want a
- * drain do it themselves under the same rule, one at a time.
+ * which may wait for a lock that the request's thread holds, or the request
+ * says that it holds such locks, those who want a drain do it themselves under
+ * the same rule, one at a time.
  *
  * What drained caches held is nowhere for a moment; who adds everything up sees
  * by the sequence that a drain came in between.
@@ -51,11 +52,13 @@ void drain_service_forget(struct drain_service *ds);
 /**
  * drain_ask() - have all caches emptied that hold anything now.
  * @wait_ns: how long to wait, DRAIN_WAIT_NS at the most.
+ * @by_thread: reclaimd is to do it, if there is one; else the caller does it,
+ *	       when the next drain may begin.
  *
  * Context: no lock held, the thread's cache left.  Waits.
  * Return: false if that time passed.
  */
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread);
 
 /**
  * drain_now() - the same at once and by the caller, for a program that asks

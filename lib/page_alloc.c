@@ -156,7 +156,7 @@ static struct zone_choice choose(struct pcp_registry *reg, struct pcp *pcp,
 static bool may_use_cache(struct pcp_registry *reg, struct pcp *pcp,
 			  const struct page_request *req)
 {
-	if (!pcp || req->may_grow)
+	if (!pcp || req->may_grow || req->exact)
 		return false;
 	if (!reg->nodes || (!req->node && !(req->flags & PP_THISNODE)))
 		return true;
@@ -187,7 +187,8 @@ void *page_alloc_once(struct pcp_registry *reg, struct pcp *pcp,
 	if (req->nr_pages > RUN_MAX_PAGES ||
 	    req->nr_pages > most_managed(reg))
 		return NULL;
-	rounded.nr_pages = run_round_pages(req->nr_pages);
+	if (!req->exact || !run_length_is_valid(req->nr_pages))
+		rounded.nr_pages = run_round_pages(req->nr_pages);
 	if (may_use_cache(reg, pcp, req)) {
 		run = from_cache(pcp, &rounded, result);
 		if (run)

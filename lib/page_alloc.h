@@ -19,6 +19,7 @@ struct page_request {
 	unsigned	node;		/* 1 + the zone to begin with; 0: the
 					 * policy says which */
 	bool		may_grow;	/* reallocated: it will be again */
+	bool		exact;		/* no longer than that; not cached */
 };
 
 struct page_result {

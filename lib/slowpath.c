@@ -99,6 +99,12 @@ static void wake_reclaimd(struct pcp_registry *reg)
 		pcp_note_claim(reg, zone);
 }
 
+/* reclaimd may be in a shrinker that waits for a lock of the caller's. */
+static bool may_wait_for_reclaimd(const struct slowpath *sp)
+{
+	return !(sp->flags & PP_NOFS);
+}
+
 /* RECLAIM and DRAIN.  Has anything changed? */
 static bool reclaim_or_drain(struct slowpath *sp, struct pcp_registry *reg,
 			     const struct vmscan_want *want)
@@ -119,7 +125,7 @@ static bool reclaim_or_drain(struct slowpath *sp, struct pcp_registry *reg,
 	vmstat_add(reg->vmstat, EVENT_DRAIN_WAITS, 1);
 	now = os_now_ns();
 	drain_ask(reg->drain_service, want->deadline_ns > now ?
-		  want->deadline_ns - now : 0);
+		  want->deadline_ns - now : 0, may_wait_for_reclaimd(sp));
 	return true;
 }
 
@@ -147,7 +153,8 @@ static bool step(struct slowpath *sp, struct pcp_registry *reg,
 		sp->cleaned = true;
 		return vmscan_clean(reg, want) != 0;
 	}
-	vmscan_throttle(reg, want);
+	if (may_wait_for_reclaimd(sp))
+		vmscan_throttle(reg, want);
 	return reclaim_or_drain(sp, reg, want) || should_retry(sp, reg);
 }
 

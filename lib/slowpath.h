@@ -16,7 +16,9 @@
  *			PP_NOWAIT: NULL
  *	CLEAN		who reclaims already (PP_MEMALLOC): shrinkers that
  *			neither allocate nor wait, once; then ATTEMPT, then NULL
- *	THROTTLE	while half of the reserve is gone and reclaimd works
+ *	THROTTLE	while half of the reserve is gone and reclaimd works;
+ *			not with PP_NOFS, which waits for no reclaimd: that may
+ *			wait in a shrinker for a lock that the caller holds
  *	RECLAIM		shrinkers, harder and harder: progress leads to ATTEMPT
  *	DRAIN		once, if there was no progress or it did not help, and
  *			what other threads' caches hide could be enough: then

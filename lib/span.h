@@ -57,8 +57,9 @@
  * can be looked up; it says 0 where nothing was committed.
  *
  * c: in a thread cache.  m: its memory was moved there (see page_move()).
- * The kind and the length change under the zone's lock only; c is written by
- * whoever owns the run or the cache.
+ * The kind and the length change under the zone's lock only, but for a run that
+ * its owner cuts in two (extent.h); c is written by whoever owns the run or the
+ * cache.
  */
 #define MAP_SLAB		0x80000000u
 #define MAP_SLAB_CLASS_MASK	63u

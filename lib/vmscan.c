@@ -260,8 +260,7 @@ void vmscan_throttle(struct pcp_registry *reg, const struct vmscan_want *want)
 	uint64_t now = os_now_ns();
 	uint32_t seen;
 
-	/* It may hold a lock that reclaimd's callback waits for. */
-	if (want->flags & PP_NOFS || !must_wait(zone))
+	if (!must_wait(zone))
 		return;
 	vmstat_add(reg->vmstat, EVENT_THROTTLED, 1);
 	add_relaxed(&zone->nr_throttled, 1);

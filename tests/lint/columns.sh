@@ -3,7 +3,7 @@
 # 80 columns with tabs of 8, and no blanks at the end of a line.
 . "$(dirname "$0")/tap.sh"
 cd "$PP_SRC" || exit 1
-mapfile -t files < <(find include lib preload tools tests benchmarks \
+mapfile -t files < <(find include lib preload jemalloc tools tests benchmarks \
 	-name '*.[ch]' | sort)
 
 for file in "${files[@]}"; do

@@ -47,4 +47,35 @@ use_it >"$root/log" 2>&1
 status=$?
 { [ $status = 0 ] || { cat "$root/log"; echo "exit status $status"; }; } |
 	verdict "a program finds the library through pkg-config and runs"
+
+if grep -q '^HAVE_JEMALLOC_FALSE = #' "$PP_BUILD/Makefile"; then
+	cat >"$root/program.c" <<'END'
+#include <jemalloc/jemalloc.h>
+#include <pagepool/jemalloc.h>
+int main(void)
+{
+	struct pp_jemalloc *je;
+	unsigned ind;
+	void *p;
+
+	if (pp_jemalloc_arena(pp_pool_default(), &je, &ind))
+		return 1;
+	p = mallocx(100, MALLOCX_ARENA(ind) | MALLOCX_TCACHE_NONE);
+	if (!p)
+		return 2;
+	dallocx(p, MALLOCX_TCACHE_NONE);
+	return pp_jemalloc_destroy(je) ? 3 : 0;
+}
+END
+	use_bridge() {
+		${CC:-cc} -std=c11 -Wall -Wextra -Werror -o "$root/program" \
+			"$root/program.c" \
+			$(pkg-config --cflags --libs pagepool-jemalloc) &&
+			LD_LIBRARY_PATH=$prefix/lib "$root/program"
+	}
+	use_bridge >"$root/log" 2>&1
+	status=$?
+	{ [ $status = 0 ] || { cat "$root/log"; echo "exit status $status"; }; } |
+		verdict "a program finds the bridge to jemalloc and runs"
+fi
 plan

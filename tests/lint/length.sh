@@ -10,7 +10,7 @@ if ! ctags --version 2>/dev/null | grep -q Universal; then
 	exit 0
 fi
 cd "$PP_SRC" || exit 1
-mapfile -t files < <(find lib preload tools -name '*.[ch]' | sort)
+mapfile -t files < <(find lib preload jemalloc tools -name '*.[ch]' | sort)
 
 functions() {
 	ctags -f - --languages=C --langmap=C:.c.h --kinds-C=f --fields=ne \

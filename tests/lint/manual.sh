@@ -37,8 +37,12 @@ if command -v groff >/dev/null; then
 		groff -man -Tutf8 -ww -z "$page" 2>&1
 	done | verdict "groff has nothing to say about the pages"
 fi
+grep -q '^HAVE_JEMALLOC_TRUE = #' "$PP_BUILD/Makefile" &&
+	echo "# doc/examples/jemalloc is not run: configured without jemalloc"
 for example in doc/examples/*.c; do
 	example=${example%.c}
+	[ "${example##*/}" = jemalloc ] && ! [ -x "$PP_BUILD/$example" ] &&
+		grep -q '^HAVE_JEMALLOC_TRUE = #' "$PP_BUILD/Makefile" && continue
 	[ -x "$PP_BUILD/$example" ] || { echo "$example: not built"; continue; }
 	"$PP_BUILD/$example" >/dev/null || echo "$example: exit status $?"
 done | verdict "the examples run"

@@ -25,10 +25,20 @@ needed() {
 tls_bytes() {
 	readelf -lW "$1" | awk '$1 == "TLS" { print $6 }'
 }
+# The functions of some headers whose names begin with PREFIX.
+functions_of() {
+	local prefix=$1
+	shift
+	cat "$@" | sed 's|//.*||; s|/\*.*\*/||; /^[ 	]*\*/d; /^[ 	]*\/\*/d' |
+		grep -o "\<${prefix}_[a-z0-9_]* *(" | tr -d ' (' | sort -u
+}
+jemalloc_header=$PP_SRC/include/pagepool/jemalloc.h
 declared() {
-	cat "$PP_SRC"/include/pagepool.h "$PP_SRC"/include/pagepool/*.h |
-		sed 's|//.*||; s|/\*.*\*/||; /^[ 	]*\*/d; /^[ 	]*\/\*/d' |
-		grep -o '\<pp_[a-z0-9_]* *(' | tr -d ' (' | sort -u
+	functions_of pp "$PP_SRC"/include/pagepool.h \
+		$(ls "$PP_SRC"/include/pagepool/*.h | grep -v -x "$jemalloc_header")
+}
+private() {
+	functions_of pagepool "$PP_SRC"/lib/extent.h
 }
 
 { [ ${#objects[@]} -gt 10 ] || echo "${#objects[@]} objects in $PP_BUILD/lib"; } |
@@ -44,9 +54,13 @@ undefined "${objects[@]}" | grep -E ' (exit|_exit|atexit|signal|sigaction|setloc
 	grep -v -E '^lib/(config|pool)\.o |^lib/reclaimd\.o exit$' |
 	verdict "the core neither exits nor hooks into the process"
 
-diff <(declared | sed 's/$/@@PAGEPOOL_0/') <(exported $core) | grep '^[<>]' |
+diff <(declared | sed 's/$/@@PAGEPOOL_0/') \
+	<(exported $core | grep -v '@PAGEPOOL_PRIVATE$') | grep '^[<>]' |
 	sed 's/^</declared, not exported:/; s/^>/exported, not declared:/' |
 	verdict "libpagepool exports what its headers declare, under PAGEPOOL_0"
+diff <(private | sed 's/$/@@PAGEPOOL_PRIVATE/') \
+	<(exported $core | grep '@PAGEPOOL_PRIVATE$') | grep '^[<>]' |
+	verdict "PAGEPOOL_PRIVATE is what the other libraries need of it"
 readelf -dW $core | grep SONAME | grep -v '\[libpagepool\.so\.0\]' |
 	verdict "the soname is libpagepool.so.0"
 needed $core | grep -v -x 'libc\.so\.6' | verdict "libpagepool needs libc alone"
@@ -69,11 +83,26 @@ may_wrap="dlopen __register_atfork pthread_create thrd_create poll __poll_chk
 comm -23 <(printf '%s\n' $family | sort) <(exported $preload) |
 	sed 's/^/missing: /' | verdict "the preload library exports the whole malloc family"
 comm -13 <(printf '%s\n' $family $may_wrap | sort) <(exported $preload) |
-	grep -v '^pp_.*@@PAGEPOOL_0$' | verdict "the preload library exports nothing else"
+	grep -v '^pp_.*@@PAGEPOOL_0$\|^pagepool_.*@@PAGEPOOL_PRIVATE$' | verdict "the preload library exports nothing else"
 comm -23 <(exported $core) <(exported $preload) |
 	verdict "the preload library exports all of libpagepool too"
 needed $preload | grep -v -x 'libc\.so\.6' | verdict "the preload library needs libc alone"
 tls_bytes $preload | while read -r bytes; do
 	[ $((bytes)) -le 16 ] || echo "$((bytes)) bytes"
 done | verdict "the preload library has a pointer and a word of thread-local storage"
+
+bridge=.libs/libpagepool-jemalloc.so
+if grep -q '^HAVE_JEMALLOC_FALSE = #' Makefile; then
+	diff <(functions_of pp "$jemalloc_header" | grep jemalloc |
+		sed 's/$/@@PAGEPOOL_JEMALLOC_0/') <(exported $bridge) |
+		grep '^[<>]' |
+		verdict "libpagepool-jemalloc exports what its header declares"
+	readelf -dW $bridge | grep SONAME |
+		grep -v '\[libpagepool-jemalloc\.so\.0\]' |
+		verdict "its soname is libpagepool-jemalloc.so.0"
+	needed $bridge | grep -v -x 'lib\(c\.so\.6\|pagepool\.so\.0\|jemalloc\.so\.2\)' |
+		verdict "it needs libc, libpagepool and jemalloc alone"
+	undefined jemalloc/.libs/*.o | grep -E ' (malloc|calloc|realloc|free)$' |
+		verdict "it calls no malloc"
+fi
 plan
