@@ -44,6 +44,8 @@ struct pageblock {
 	uint8_t		list;		/* of the zone's, see zone_place.c */
 	uint8_t		on_spare : 1;	/* in the list of blocks to purge */
 	uint8_t		refused : 1;	/* the kernel did not take its memory */
+	uint8_t		huge : 1;	/* may get a huge page at any time */
+	uint8_t		filling : 1;	/* all held for a run in the making */
 	uint32_t	prev, next;	/* in that list, by block number */
 	uint32_t	spare_prev, spare_next;
 } PP_ALIGNED(PP_CACHELINE_BYTES);

@@ -66,11 +66,14 @@ static void spare_remove(struct zone *zone, uint32_t nr)
 	b->on_spare = 0;
 }
 
-/* Memory that the kernel refused to take (mlock, seccomp) is not offered to it
- * again before the block has been empty. */
+/*
+ * Memory that the kernel refused to take (mlock, seccomp) is not offered to it
+ * again before the block has been empty.  Holes in a huge block would be filled
+ * again.
+ */
 static bool can_purge(const struct pageblock *b)
 {
-	return b->nr_spare && !b->refused;
+	return b->nr_spare && !b->refused && !(b->huge && b->nr_used);
 }
 
 static void settle_empty(struct zone *zone, const struct pageblock *b,
@@ -152,18 +155,42 @@ static bool next_part(struct part *part, uint64_t *page, uint64_t end)
 #define for_each_part(part, at, page, nr_pages) \
 	for ((at) = (page); next_part(&(part), &(at), (page) + (nr_pages));)
 
-uint64_t place_claim(struct zone *zone, uint64_t page,
-			    uint64_t nr_pages)
+/* All of the block but the part: handed out, or taken back. */
+static void for_rest(struct pageblock *b, const struct part *part,
+		     bool release)
+{
+	unsigned end = part->pos + part->nr_pages;
+
+	if (part->pos && release)
+		pageblock_release(b, 0, part->pos);
+	else if (part->pos)
+		pageblock_claim(b, 0, part->pos);
+	if (end < PAGEBLOCK_PAGES && release)
+		pageblock_release(b, end, PAGEBLOCK_PAGES - end);
+	else if (end < PAGEBLOCK_PAGES)
+		pageblock_claim(b, end, PAGEBLOCK_PAGES - end);
+}
+
+void place_claim(struct zone *zone, struct zone_run *run)
 {
 	struct part part;
-	uint64_t at, nr_fresh = 0;
+	uint64_t at;
 
-	for_each_part(part, at, page, nr_pages) {
-		nr_fresh += pageblock_claim(block_at(zone, part.block),
-					    part.pos, part.nr_pages);
+	run->fresh_pages = run->filler_pages = 0;
+	for_each_part(part, at, run->page, run->nr_pages) {
+		struct pageblock *b = block_at(zone, part.block);
+		unsigned rest = PAGEBLOCK_PAGES - part.nr_pages;
+
+		if (b->huge && rest && !b->nr_used && !b->nr_spare) {
+			for_rest(b, &part, false);
+			b->filling = 1;
+			run->filler_pages += rest;
+		}
+		run->fresh_pages += pageblock_claim(b, part.pos,
+						    part.nr_pages);
 		place_settle(zone, part.block);
 	}
-	return nr_fresh;
+	run->fresh_pages += run->filler_pages;
 }
 
 void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
@@ -171,25 +198,93 @@ void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
 	struct part part;
 	uint64_t at;
 
-	for_each_part(part, at, page, nr_pages)
-		pageblock_back(block_at(zone, part.block), part.pos,
-			       part.nr_pages);
+	for_each_part(part, at, page, nr_pages) {
+		struct pageblock *b = block_at(zone, part.block);
+
+		if (!b->filling) {
+			pageblock_back(b, part.pos, part.nr_pages);
+			continue;
+		}
+		pageblock_back(b, 0, PAGEBLOCK_PAGES);
+		b->filling = 0;
+		for_rest(b, &part, true);
+		place_settle(zone, part.block);
+	}
 }
 
-void place_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
-			  bool backed)
+uint64_t place_drop_filler(struct zone *zone, uint64_t page,
+			   uint64_t nr_pages, bool unless_huge)
 {
 	struct part part;
-	uint64_t at;
+	uint64_t at, nr_dropped = 0;
+
+	for_each_part(part, at, page, nr_pages) {
+		struct pageblock *b = block_at(zone, part.block);
+
+		if (!b->filling || (unless_huge && b->huge))
+			continue;
+		b->filling = 0;
+		for_rest(b, &part, true);
+		nr_dropped += PAGEBLOCK_PAGES - part.nr_pages;
+		place_settle(zone, part.block);
+	}
+	return nr_dropped;
+}
+
+/* A page of a huge block has memory as long as others of it have. */
+static bool can_unback(const struct pageblock *b, const struct part *part)
+{
+	return !b->huge || part->nr_pages == PAGEBLOCK_PAGES;
+}
+
+uint64_t place_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		       bool backed)
+{
+	struct part part;
+	uint64_t at, nr_unbacked = 0;
 
 	for_each_part(part, at, page, nr_pages) {
 		struct pageblock *b = block_at(zone, part.block);
 
 		pageblock_release(b, part.pos, part.nr_pages);
-		if (!backed)
+		if (!backed && can_unback(b, &part)) {
 			pageblock_unback(b, part.pos, part.nr_pages);
+			nr_unbacked += part.nr_pages;
+		}
 		place_settle(zone, part.block);
 	}
+	return nr_unbacked;
+}
+
+uint64_t place_kept(struct zone *zone, uint64_t page, uint64_t nr_pages)
+{
+	struct part part;
+	uint64_t at, nr_kept = 0;
+
+	for_each_part(part, at, page, nr_pages)
+		if (!can_unback(block_at(zone, part.block), &part))
+			nr_kept += part.nr_pages;
+	return nr_kept;
+}
+
+static bool is_huge(struct zone *zone, uint32_t nr)
+{
+	return nr >= zone->range.first && nr < zone->frontier_block &&
+	       block_at(zone, nr)->huge;
+}
+
+void place_set_huge(struct zone *zone, uint32_t nr, bool huge)
+{
+	struct pageblock *b = block_at(zone, nr);
+	unsigned beside = is_huge(zone, nr - 1) + is_huge(zone, nr + 1);
+
+	if (b->huge == huge)
+		return;
+	b->huge = huge;
+	/* Between two rows it joins them, alone it is one. */
+	add_single_writer(&zone->nr_huge_ranges,
+			  huge ? 1 - beside : beside - 1);
+	place_settle(zone, nr);
 }
 
 bool place_is_free(struct zone *zone, uint64_t page, uint64_t nr_pages)
@@ -254,6 +349,14 @@ static uint64_t place_in_empty(struct zone *zone)
 	       (uint64_t)nr << PAGEBLOCK_SHIFT;
 }
 
+static void open_block(struct zone *zone, uint32_t nr)
+{
+	block_at(zone, nr)->longest_bound = PAGEBLOCK_PAGES;
+	place_settle(zone, nr);
+	if (load_relaxed(&zone->thp) == ZONE_THP_ALWAYS)
+		place_set_huge(zone, nr, true);
+}
+
 /* Blocks never used, from the frontier up; those skipped become empty. */
 static uint64_t place_at_frontier(struct zone *zone, uint32_t nr_blocks,
 				  uint32_t align_blocks, uint32_t bias,
@@ -271,11 +374,8 @@ static uint64_t place_at_frontier(struct zone *zone, uint32_t nr_blocks,
 		*wanted_blocks = (uint32_t)end;
 		return PLACE_NONE;
 	}
-	while (zone->frontier_block < end) {
-		block_at(zone, zone->frontier_block)->longest_bound =
-			PAGEBLOCK_PAGES;
-		place_settle(zone, zone->frontier_block++);
-	}
+	while (zone->frontier_block < end)
+		open_block(zone, zone->frontier_block++);
 	return (uint64_t)first << PAGEBLOCK_SHIFT;
 }
 
@@ -381,5 +481,7 @@ int place_verify(struct zone *zone, uint32_t nr)
 		return 100 + err;
 	if (!is_placed_right(zone, nr))
 		return 6;
+	if (b->huge && (b->nr_used + b->nr_spare) % PAGEBLOCK_PAGES)
+		return 10;
 	return b->on_spare == (b->nr_used && can_purge(b)) ? 0 : 7;
 }
