@@ -34,18 +34,18 @@ static void set_huge(struct zone *zone, struct blocks b, bool huge)
 		place_set_huge(zone, nr, huge);
 }
 
-/* Read at the first long run of the process, and not again. */
+_Atomic int thp_system;
+
 static bool system_is_always(void)
 {
-	enum { UNKNOWN, NO, YES };
-	static _Atomic int known;
-	int is = load_relaxed(&known);
+	int is = load_relaxed(&thp_system);
 
-	if (is == UNKNOWN) {
-		is = os_system_thp() == OS_THP_ALWAYS ? YES : NO;
-		store_relaxed(&known, is);
+	if (is == THP_SYSTEM_UNKNOWN) {
+		is = os_system_thp() == OS_THP_ALWAYS ? THP_SYSTEM_ALWAYS :
+							THP_SYSTEM_OTHER;
+		store_relaxed(&thp_system, is);
 	}
-	return is == YES;
+	return is == THP_SYSTEM_ALWAYS;
 }
 
 void thp_start(struct zone *zone, enum thp_setting setting)

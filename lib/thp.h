@@ -37,6 +37,10 @@
 /* Blocks that one lock hold makes huge no more. */
 #define THP_DEMOTE_BLOCKS	256u
 
+/* What was read at the first long run of the process; a test may set it. */
+enum { THP_SYSTEM_UNKNOWN, THP_SYSTEM_OTHER, THP_SYSTEM_ALWAYS };
+extern _Atomic int thp_system;
+
 /* Before the zone is used. */
 void thp_start(struct zone *zone, enum thp_setting setting);
 
