@@ -12,6 +12,7 @@
 #include "os/os.h"
 #include "pagepool/cache.h"
 #include "pool.h"
+#include "thp.h"
 
 #define MAX_CALLS	5000	/* of one point in one scene */
 #define MAX_RUNS	700
@@ -161,6 +162,27 @@ static void realloc_around(struct scene *s)
 	give_all(s);
 }
 
+/* Long enough for huge pages. */
+static void stretch(struct scene *s)
+{
+	pool_drain(s->pool);
+	take(s, 1200, 1, PP_ZERO);
+	if (s->nr_runs) {
+		resize(s, 0, 1600);
+		resize(s, 0, 1030);
+		resize(s, 0, 300);
+	}
+	take(s, 1100, 1, 0);
+	check(s);
+	give_all(s);
+	pool_drain(s->pool);
+	take(s, 1030, 1, 0);
+	if (s->nr_runs)
+		resize(s, 0, 1300);	/* by moving, or in place */
+	check(s);
+	give_all(s);
+}
+
 static void use_caches(struct scene *s)
 {
 	struct pp_cache *cache = NULL;
@@ -271,6 +293,7 @@ static void play(struct scene *s)
 		return;
 	fill_and_free(s);
 	realloc_around(s);
+	stretch(s);
 	use_caches(s);
 	use_threads(s);
 	second = pool_or_null(s, "16M");
@@ -360,6 +383,21 @@ static void test_fault_reset(void **state)
 {
 	(void)state;
 	sweep(FAULT_RESET, 1);
+	reached_end();
+}
+
+/* Huge pages where programs that say nothing get them, and everywhere. */
+static void test_fault_huge(void **state)
+{
+	(void)state;
+	store_relaxed(&thp_system, THP_SYSTEM_ALWAYS);
+	setenv("PAGEPOOL_THP", "auto", 1);
+	sweep(FAULT_HUGE, 4);
+	setenv("PAGEPOOL_THP", "always", 1);
+	sweep(FAULT_HUGE, 1);
+	sweep(FAULT_PURGE, 4);
+	sweep(FAULT_RESET, 1);
+	unsetenv("PAGEPOOL_THP");
 	reached_end();
 }
 
@@ -587,6 +625,7 @@ int main(void)
 		TEST(test_fault_move),
 		TEST(test_fault_reset),
 		TEST(test_fault_storage),
+		TEST(test_fault_huge),
 		TEST(test_fault_always),
 		TEST(test_fault_while_the_limit_is_lowered),
 		TEST(test_fault_limit_is_not_lowered_without_purging),
