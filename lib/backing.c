@@ -33,7 +33,10 @@ static bool purge_ranges(struct zone *zone, const struct zone_purge *purge)
 /* Has another thread memory or room that it is about to give back? */
 static bool others_hold(const struct zone *zone, const struct zone_run *run)
 {
-	return zone->held_pages || zone->nr_advising || zone->is_demoting ||
+	bool may_demote = zone->may_demote &&
+			  (zone->nr_advising || zone->is_demoting);
+
+	return zone->held_pages || may_demote ||
 	       zone->filler_pages > zone->lost_filler_pages +
 				    run->filler_pages;
 }

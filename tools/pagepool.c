@@ -34,7 +34,7 @@ static const char usage_text[] =
 	"  --stats       print at its exit what the command used\n"
 	"  --NAME VALUE  any setting of pagepool(7): min-free, "
 	"watermark-scale,\n"
-	"                numa, fake-nodes, stats, strict, verbose\n"
+	"                numa, fake-nodes, thp, stats, strict, verbose\n"
 	"doctor says what auto comes to here, and what the system lacks.\n";
 
 __attribute__((noreturn, format(printf, 2, 3)))

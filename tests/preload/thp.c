@@ -12,6 +12,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -352,7 +353,56 @@ static void test_long_runs_become_small_ones(void)
 	check_end();
 }
 
+/* What a setting gives: 64 MiB that are fresh from the kernel. */
+
+static unsigned long now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (unsigned long)now.tv_sec * 1000000 +
+	       (unsigned long)now.tv_nsec / 1000;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const unsigned long *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+#define NR_TOUCHES 21
+
+static void test_first_touch(void)
+{
+	unsigned long one[NR_TOUCHES], many[NR_TOUCHES];
+	void *head = NULL;
+
+	for (unsigned i = 0; i < NR_TOUCHES; i++) {
+		unsigned long start = now_us();
+		char *p = (char *)opaque_ptr(malloc(64 * MIB));
+
+		REQUIRE(p);
+		for (size_t at = 0; at < 64 * MIB; at += 4096)
+			p[at] = 1;
+		one[i] = now_us() - start;
+		free(p);
+		malloc_trim(0);
+		start = now_us();
+		fill_up_to(&head, 1024, 64 * MIB / 1024);
+		many[i] = now_us() - start;
+		drop(&head);
+		malloc_trim(0);
+	}
+	qsort(one, NR_TOUCHES, sizeof(*one), by_number);
+	qsort(many, NR_TOUCHES, sizeof(*many), by_number);
+	check_say("64 MiB in one block: %lu us, in blocks of 1 KiB: %lu us\n",
+		  one[NR_TOUCHES / 2], many[NR_TOUCHES / 2]);
+	check_end();
+}
+
 static const struct check_case cases[] = {
+	{ "first_touch", test_first_touch },
 	{ "within_limit", test_within_limit },
 	{ "huge_pages_where_expected", test_huge_pages_where_expected },
 	{ "long_runs_become_small_ones", test_long_runs_become_small_ones },
