@@ -88,7 +88,8 @@ int zone_claim(struct zone *zone, const struct zone_request *req,
 	run->page = page;
 	run->nr_pages = req->nr_pages;
 	run->moved_pages = req->moved_pages;
-	run->kept_pages = place_kept(zone, req->moved_from, req->moved_pages);
+	run->kept_pages = !req->moved_pages ? 0 :
+			  place_kept(zone, req->moved_from, req->moved_pages);
 	run->credit_pages = 0;
 	/* Pages stop counting as free before they are taken, and count again
 	 * after they can be found: who reads the number without the lock never
@@ -157,7 +158,8 @@ bool zone_back(struct zone *zone, struct zone_run *run)
 	zone->promised_pages -= run->credit_pages;
 	zone->making_pages -= run->fresh_pages;
 	add_backed(zone, run->fresh_pages);
-	end_filler(zone, run);
+	if (unlikely(run->filler_pages))
+		end_filler(zone, run);
 	return true;
 }
 
@@ -219,10 +221,14 @@ void zone_unclaim(struct zone *zone, const struct zone_run *run)
 void zone_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
 		  bool backed)
 {
+	uint64_t gone;
+
 	lock_assert_held(&zone->lock);
 	set_map(zone, page, 0);
-	sub_backed(zone, place_release(zone, page, nr_pages, backed));
+	gone = place_release(zone, page, nr_pages, backed);
 	uncount_used(zone, nr_pages);
+	if (!backed)
+		sub_backed(zone, gone);
 }
 
 bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,

@@ -73,7 +73,9 @@ static void spare_remove(struct zone *zone, uint32_t nr)
  */
 static bool can_purge(const struct pageblock *b)
 {
-	return b->nr_spare && !b->refused && !(b->huge && b->nr_used);
+	if (likely(!b->refused && !b->huge))
+		return b->nr_spare;
+	return b->nr_spare && !b->refused && !b->nr_used;
 }
 
 static void settle_empty(struct zone *zone, const struct pageblock *b,
@@ -171,26 +173,43 @@ static void for_rest(struct pageblock *b, const struct part *part,
 		pageblock_claim(b, end, PAGEBLOCK_PAGES - end);
 }
 
+/* The first claim in a block that counts whole. */
+static PP_COLD unsigned claim_filler(struct pageblock *b,
+				     const struct part *part)
+{
+	if (part->nr_pages == PAGEBLOCK_PAGES || b->nr_used || b->nr_spare)
+		return 0;
+	for_rest(b, part, false);
+	b->filling = 1;
+	return PAGEBLOCK_PAGES - part->nr_pages;
+}
+
 void place_claim(struct zone *zone, struct zone_run *run)
 {
+	uint64_t at, page = run->page, nr_pages = run->nr_pages;
+	uint64_t nr_fresh = 0, nr_filler = 0;
 	struct part part;
-	uint64_t at;
 
-	run->fresh_pages = run->filler_pages = 0;
-	for_each_part(part, at, run->page, run->nr_pages) {
+	for_each_part(part, at, page, nr_pages) {
 		struct pageblock *b = block_at(zone, part.block);
-		unsigned rest = PAGEBLOCK_PAGES - part.nr_pages;
 
-		if (b->huge && rest && !b->nr_used && !b->nr_spare) {
-			for_rest(b, &part, false);
-			b->filling = 1;
-			run->filler_pages += rest;
-		}
-		run->fresh_pages += pageblock_claim(b, part.pos,
-						    part.nr_pages);
+		if (unlikely(b->huge))
+			nr_filler += claim_filler(b, &part);
+		nr_fresh += pageblock_claim(b, part.pos, part.nr_pages);
 		place_settle(zone, part.block);
 	}
-	run->fresh_pages += run->filler_pages;
+	run->fresh_pages = nr_fresh + nr_filler;
+	run->filler_pages = nr_filler;
+}
+
+static PP_COLD void back_filling(struct zone *zone, const struct part *part)
+{
+	struct pageblock *b = block_at(zone, part->block);
+
+	pageblock_back(b, 0, PAGEBLOCK_PAGES);
+	b->filling = 0;
+	for_rest(b, part, true);
+	place_settle(zone, part->block);
 }
 
 void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
@@ -201,14 +220,10 @@ void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
 	for_each_part(part, at, page, nr_pages) {
 		struct pageblock *b = block_at(zone, part.block);
 
-		if (!b->filling) {
+		if (unlikely(b->filling))
+			back_filling(zone, &part);
+		else
 			pageblock_back(b, part.pos, part.nr_pages);
-			continue;
-		}
-		pageblock_back(b, 0, PAGEBLOCK_PAGES);
-		b->filling = 0;
-		for_rest(b, &part, true);
-		place_settle(zone, part.block);
 	}
 }
 
