@@ -188,6 +188,37 @@ static void test_thp_always_block_in_the_making_is_held(void **state)
 	reached_end();
 }
 
+/* In a forked child nobody ends what another thread was making: its filler
+ * stays where it is, and nobody waits for it. */
+static void test_thp_filler_is_lost_in_a_child(void **state)
+{
+	struct fixture *f = fixture_make(THP_ALWAYS, 3 * BLOCK / 2);
+	struct zone_run first, second;
+	uint64_t a;
+
+	(void)state;
+	if (is_always(f)) {
+		claim_only(f, 10, &first, true);
+		claim_only(f, 510, &second, false);
+		lock_acquire(&f->zone.lock);
+		zone_adopt_isolated(&f->zone);
+		assert_int_equal(f->zone.promised_pages, 0);
+		assert_int_equal(f->zone.lost_filler_pages, 2);
+		assert_int_equal(zone_verify(&f->zone), 0);
+		lock_release(&f->zone.lock);
+		a = claim(f, 200);
+		assert_int_not_equal(a, UINT64_MAX);
+		verify(f);
+		give(f, a);
+		give(f, first.page);
+		verify(f);
+		assert_int_equal(load_relaxed(&f->zone.used_pages), 510);
+	}
+	span_exit(&f->span);
+	free(f);
+	reached_end();
+}
+
 /* Two requests that want room for a whole block each, where there is room for
  * what they asked for: neither fails. */
 static void test_thp_always_demotion_gives_room_for_filler_back(void **state)
@@ -451,6 +482,7 @@ int main(void)
 		TEST(test_thp_always_one_page_counts_as_a_block),
 		TEST(test_thp_always_long_run_counts_its_last_block),
 		TEST(test_thp_always_block_in_the_making_is_held),
+		TEST(test_thp_filler_is_lost_in_a_child),
 		TEST(test_thp_always_demotion_gives_room_for_filler_back),
 		TEST(test_thp_always_holes_are_memory),
 		TEST(test_thp_refused_demotion_loses_nothing),
