@@ -4,6 +4,7 @@
 
 #include "base/bug.h"
 #include "os/os.h"
+#include "thp.h"
 
 /*
  * Times that a claim commits more and looks again.  Another thread may take
@@ -29,6 +30,32 @@ static bool purge_ranges(struct zone *zone, const struct zone_purge *purge)
 	return ok;
 }
 
+/* Has another thread memory or room that it is about to give back? */
+static bool others_hold(const struct zone *zone, const struct zone_run *run)
+{
+	bool may_demote = zone->may_demote &&
+			  (zone->nr_advising || zone->is_demoting);
+
+	return zone->held_pages || may_demote ||
+	       zone->filler_pages > zone->lost_filler_pages +
+				    run->filler_pages;
+}
+
+/* Nothing can be purged.  Is there any point in trying again?  Drops and
+ * retakes the zone's lock. */
+static bool find_other_room(struct zone *zone, const struct zone_run *run,
+			    unsigned *yields)
+{
+	if (!zone->held_pages && thp_make_holes(zone))
+		return true;
+	if (!others_hold(zone, run) || !(*yields)--)
+		return false;
+	zone_unlock(zone);
+	os_yield();
+	lock_acquire(&zone->lock);
+	return true;
+}
+
 bool backing_finish(struct zone *zone, struct zone_run *run)
 {
 	struct zone_purge purge;
@@ -40,11 +67,8 @@ bool backing_finish(struct zone *zone, struct zone_run *run)
 	 * try again. */
 	while (!(ready = zone_back(zone, run))) {
 		if (!zone_make_room(zone, run, &purge)) {
-			if (!zone->held_pages || !yields--)
+			if (!find_other_room(zone, run, &yields))
 				break;
-			zone_unlock(zone);
-			os_yield();
-			lock_acquire(&zone->lock);
 			continue;
 		}
 		zone_unlock(zone);
@@ -234,4 +258,14 @@ uint64_t backing_purge(struct zone *zone, enum zone_spare which,
 		done += purged ? purge.nr_pages : 0;
 	}
 	return done;
+}
+
+bool backing_make_holes(struct zone *zone)
+{
+	bool made;
+
+	lock_acquire(&zone->lock);
+	made = thp_make_holes(zone);
+	zone_unlock(zone);
+	return made;
 }

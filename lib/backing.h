@@ -8,7 +8,8 @@
  * What is used and spare together is all that is backed (zone.h, I3 and I4), so
  * a run that was granted finds spare pages enough, but for those that another
  * thread takes beyond its own need, a batch at the most, and has not purged
- * yet: then it yields until they are.
+ * yet: then it yields until they are.  Where huge pages hold on to spare ones,
+ * they are given up (thp.h).
  */
 #ifndef PP_BACKING_H
 #define PP_BACKING_H
@@ -45,5 +46,9 @@ bool backing_charge(struct zone *zone, uint64_t nr_pages,
 /* Gives up to @nr_pages of spare memory back; returns how many pages. */
 uint64_t backing_purge(struct zone *zone, enum zone_spare which,
 		       uint64_t nr_pages);
+
+/* Lets backing_purge() have holes in blocks that may get huge pages, at the
+ * price of these.  False if that yields nothing. */
+bool backing_make_holes(struct zone *zone);
 
 #endif

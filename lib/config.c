@@ -24,7 +24,7 @@
 
 enum setting_kind {
 	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_TIME, KIND_SIGNAL, KIND_BOOL,
-	KIND_STATS, KIND_NUMA
+	KIND_STATS, KIND_NUMA, KIND_THP
 };
 
 struct setting {
@@ -56,6 +56,7 @@ static const struct setting settings[] = {
 	  "process may use" },
 	{ "fake_nodes", KIND_NUMBER, FIELD(fake_nodes), 1,
 	  CONFIG_MAX_FAKE_NODES, false, "a number from 1 to 16" },
+	{ "thp", KIND_THP, FIELD(thp), 0, 0, false, "auto, always or never" },
 	{ "stats", KIND_STATS, FIELD(stats_path), 0, 0, false,
 	  "exit, or the path of a file" },
 	{ "strict", KIND_BOOL, FIELD(strict), 0, 1, false, "0 or 1" },
@@ -235,6 +236,22 @@ static int set_numa(struct pp_config *config, const char *value)
 	return err;
 }
 
+static int set_thp(struct pp_config *config, const char *value)
+{
+	static const char *const names[] = {
+		[THP_AUTO] = "auto",
+		[THP_ALWAYS] = "always",
+		[THP_NEVER] = "never",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (strcmp(value, names[i]) == 0) {
+			config->thp = (enum thp_setting)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int parse_value(const struct setting *s, const char *value,
 		       uint64_t *out)
 {
@@ -267,6 +284,8 @@ static int apply(struct pp_config *config, const struct setting *s,
 		return set_stats(config, value);
 	if (s->kind == KIND_NUMA)
 		return set_numa(config, value);
+	if (s->kind == KIND_THP)
+		return set_thp(config, value);
 	err = parse_value(s, value, &n);
 	if (err)
 		return err;

@@ -39,6 +39,9 @@ struct numa_setting {
 	struct nodemask	nodes;		/* BIND, PREFERRED */
 };
 
+/* Transparent huge pages; see thp.h. */
+enum thp_setting { THP_AUTO, THP_ALWAYS, THP_NEVER };
+
 struct pp_config {
 	uint64_t	limit_bytes;		/* 0: auto */
 	uint64_t	min_free_bytes;		/* 0: by the formula */
@@ -51,6 +54,7 @@ struct pp_config {
 	char		stats_path[CONFIG_PATH_BYTES];	/* "": stderr */
 	uint64_t	fake_nodes;		/* 0: those of the machine */
 	struct numa_setting numa;
+	enum thp_setting thp;
 };
 
 /* Where the environment lies while libc has not been initialised and environ is

@@ -5,6 +5,7 @@
 #include "backing.h"
 #include "mempolicy.h"
 #include "os/os.h"
+#include "thp.h"
 #include "trace.h"
 
 uint64_t page_floor_pages(struct zone *zone, unsigned flags)
@@ -42,6 +43,7 @@ static void *from_zone(struct pcp_registry *reg, struct zone *zone,
 		      req->flags);
 	pcp_note_claim(reg, zone);
 	result->zeroed = run.fresh_pages == run.nr_pages;
+	thp_advise(zone, run.page, run.nr_pages);
 	return span_page_address(zone->span, run.page);
 }
 
@@ -210,10 +212,12 @@ static void free_moved(struct pcp_registry *reg, uint64_t page, uint64_t pages)
 	bool backed = os_reset(span_page_address(zone->span, page),
 			       pages_to_bytes(pages)) != 0;
 
+	bool dressed = !backed && thp_redress(zone, page, pages);
+
 	if (!backed && reg->nodes)
 		nodes_prefer(reg->nodes, zone, page, pages);
 	lock_acquire(&zone->lock);
-	if (!backed)
+	if (dressed)	/* and one mapping with its neighbours */
 		zone->nr_moved_runs--;
 	zone_release(zone, page, pages, backed);
 	zone_unlock_released(zone);
@@ -242,6 +246,7 @@ void page_free(struct pcp_registry *reg, struct pcp *pcp, uint64_t page,
 		}
 	}
 	zone = zone_of_page(reg->zones, page);
+	thp_retire(zone, page, pages);
 	lock_acquire(&zone->lock);
 	zone_release(zone, page, pages, true);
 	zone_unlock_released(zone);
@@ -265,6 +270,8 @@ static bool grow_in_place(struct pcp_registry *reg, struct zone *zone,
 		return false;
 	if (backing_finish(zone, &more)) {
 		pcp_note_claim(reg, zone);
+		if (!(word & MAP_MOVED))
+			thp_advise(zone, page, want);
 		return true;
 	}
 	/* Only the run's owner, who waits for us, looks at its length. */
@@ -287,6 +294,7 @@ bool page_resize(struct pcp_registry *reg, uint64_t page, uint32_t word,
 		return true;
 	if (want > have)
 		return grow_in_place(reg, zone, page, have, want, floor_pages);
+	thp_retire_tail(zone, page, have, want);
 	lock_acquire(&zone->lock);
 	zone_shrink(zone, page, have, want);
 	zone_unlock_released(zone);
@@ -313,6 +321,7 @@ void *page_move(struct pcp_registry *reg, uint64_t page, uint32_t word,
 		.align_pages = 1,
 		.floor_pages = floor_pages,
 		.moved_pages = have,
+		.moved_from = page,
 		.map_flags = MAP_MOVED,
 	};
 	struct zone_run run;
@@ -327,7 +336,9 @@ void *page_move(struct pcp_registry *reg, uint64_t page, uint32_t word,
 	if (!backing_claim(zone, &zreq, 1, &run, &why))
 		return NULL;
 	to = span_page_address(zone->span, run.page);
-	moved = os_move(span_page_address(zone->span, page), to,
+	/* What the kernel is to move must be one mapping. */
+	moved = thp_retire(zone, page, have) &&
+		os_move(span_page_address(zone->span, page), to,
 			pages_to_bytes(have)) == 0;
 	lock_acquire(&zone->lock);
 	if (moved) {

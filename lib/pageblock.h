@@ -47,7 +47,9 @@ struct pageblock {
 	uint32_t	prev, next;	/* in that list, by block number */
 	uint32_t	spare_prev, spare_next;
 	uint16_t	spare_bound;	/* pages */
-	bool		refused;	/* the kernel did not take its memory */
+	uint8_t		refused : 1;	/* the kernel did not take its memory */
+	uint8_t		huge : 1;	/* may get a huge page at any time */
+	uint8_t		filling : 1;	/* all held for a run in the making */
 } PP_ALIGNED(PP_CACHELINE_BYTES);
 
 static_assert(sizeof(struct pageblock) == 192, "the tables' size is published");

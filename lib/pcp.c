@@ -5,6 +5,7 @@
 
 #include "backing.h"
 #include "pcp_drain.h"
+#include "thp.h"
 #include "trace.h"
 
 /* Runs that one refill asks for: up to 128 pages of them, 16 at the most. */
@@ -167,6 +168,7 @@ static void release_run(struct pcp *pcp, uint64_t page, uint64_t pages)
 {
 	struct zone *zone = pcp_zone_of(pcp, page);
 
+	thp_retire(zone, pcp_first_page(pcp) + page, pages);
 	lock_acquire(&zone->lock);
 	zone_release(zone, pcp_first_page(pcp) + page, pages, true);
 	zone_unlock_released(zone);

@@ -8,6 +8,7 @@
 #include "backing.h"
 #include "os/os.h"
 #include "show.h"
+#include "thp.h"
 #include "watch.h"
 
 #define REPORT_INTERVAL_NS	10000000000ull
@@ -177,6 +178,8 @@ static void init_zones(struct pp_pool *pool, const struct pp_config *config,
 	for_each_zone(zone, pool->zones)
 		zone->tables_blocks = zone->range.first +
 				      tables->nr_blocks[zone->index];
+	for_each_zone(zone, pool->zones)
+		thp_start(zone, config->thp);
 	/* Each further zone takes mappings of its own. */
 	if (pool->nodes)
 		for_each_zone(zone, pool->zones)

@@ -175,7 +175,8 @@ static bool purge_excess(struct zone *zone, uint64_t excess_pages,
 {
 	bool others;
 
-	if (backing_purge(zone, ZONE_SPARE_ALL, excess_pages)) {
+	if (backing_purge(zone, ZONE_SPARE_ALL, excess_pages) ||
+	    backing_make_holes(zone)) {
 		*refusals = 0;
 		return true;
 	}

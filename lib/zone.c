@@ -76,6 +76,14 @@ static void set_map(struct zone *zone, uint64_t page, uint32_t word)
 	store_relaxed(&zone->span->map[page], word);
 }
 
+/* The run's pages, and the filler beside them, are in the making. */
+static void take_place(struct zone *zone, struct zone_run *run)
+{
+	place_claim(zone, run);
+	zone->making_pages += run->fresh_pages;
+	zone->filler_pages += run->filler_pages;
+}
+
 int zone_claim(struct zone *zone, const struct zone_request *req,
 	       struct zone_run *run, uint32_t *wanted_blocks)
 {
@@ -94,25 +102,27 @@ int zone_claim(struct zone *zone, const struct zone_request *req,
 	run->page = page;
 	run->nr_pages = req->nr_pages;
 	run->moved_pages = req->moved_pages;
+	run->kept_pages = !req->moved_pages ? 0 :
+			  place_kept(zone, req->moved_from, req->moved_pages);
 	run->credit_pages = 0;
 	/* Pages stop counting as free before they are taken, and count again
 	 * after they can be found: who reads the number without the lock never
 	 * sees too many. */
 	count_used(zone, more);
-	run->fresh_pages = place_claim(zone, page, req->nr_pages);
+	take_place(zone, run);
 	set_map(zone, page,
 		run_word(req->nr_pages) | req->map_flags);
 	zone->moving_pages += req->moved_pages;
-	zone->making_pages += run->fresh_pages;
 	note_spare(zone);
 	return 0;
 }
 
-/* Moved memory needs no further room. */
+/* Moved memory needs no further room, but where it goes on counting. */
 static uint64_t room_wanted(const struct zone_run *run)
 {
-	return run->fresh_pages > run->moved_pages ?
-	       run->fresh_pages - run->moved_pages : 0;
+	uint64_t brought = run->moved_pages - run->kept_pages;
+
+	return run->fresh_pages > brought ? run->fresh_pages - brought : 0;
 }
 
 static void promise(struct zone *zone, struct zone_run *run)
@@ -128,9 +138,32 @@ static void promise(struct zone *zone, struct zone_run *run)
 	zone->promised_pages += grant;
 }
 
+/* The run has memory for all of its blocks: the filler is spare. */
+static void end_filler(struct zone *zone, struct zone_run *run)
+{
+	zone->filler_pages -= run->filler_pages;
+	run->fresh_pages -= run->filler_pages;
+	run->filler_pages = 0;
+}
+
+/* Blocks that are huge no more need no filler, nor room for it. */
+static void trim(struct zone *zone, struct zone_run *run)
+{
+	uint64_t nr = place_drop_filler(zone, run->page, run->nr_pages, true);
+
+	zone->making_pages -= nr;
+	zone->filler_pages -= nr;
+	run->fresh_pages -= nr;
+	run->filler_pages -= nr;
+	if (run->credit_pages > room_wanted(run))
+		zone_renounce(zone, run, run->credit_pages - room_wanted(run));
+}
+
 bool zone_back(struct zone *zone, struct zone_run *run)
 {
 	lock_assert_held(&zone->lock);
+	if (unlikely(run->filler_pages))
+		trim(zone, run);
 	promise(zone, run);
 	if (run->credit_pages < room_wanted(run))
 		return false;
@@ -140,6 +173,8 @@ bool zone_back(struct zone *zone, struct zone_run *run)
 	zone->promised_pages -= run->credit_pages;
 	zone->making_pages -= run->fresh_pages;
 	add_backed(zone, run->fresh_pages);
+	if (unlikely(run->filler_pages))
+		end_filler(zone, run);
 	return true;
 }
 
@@ -173,11 +208,12 @@ void zone_finish_move(struct zone *zone, const struct zone_run *run,
 	place_back(zone, run->page, run->nr_pages);
 	zone->promised_pages -= run->credit_pages;
 	zone->making_pages -= run->fresh_pages;
+	zone->filler_pages -= run->filler_pages;
 	zone->moving_pages -= run->moved_pages;
 	set_map(zone, old_page, 0);
-	place_release(zone, old_page, run->moved_pages, false);
 	add_backed(zone, run->fresh_pages);
-	sub_backed(zone, run->moved_pages);
+	sub_backed(zone, place_release(zone, old_page, run->moved_pages,
+				       false));
 }
 
 void zone_unclaim(struct zone *zone, const struct zone_run *run)
@@ -188,6 +224,8 @@ void zone_unclaim(struct zone *zone, const struct zone_run *run)
 	zone->moving_pages -= run->moved_pages;
 	if (run->nr_pages) {
 		set_map(zone, run->page, 0);
+		zone->filler_pages -= place_drop_filler(zone, run->page,
+							run->nr_pages, false);
 		place_release(zone, run->page, run->nr_pages, true);
 		uncount_used(zone, run->nr_pages - run->moved_pages);
 	} else {
@@ -199,12 +237,14 @@ void zone_unclaim(struct zone *zone, const struct zone_run *run)
 void zone_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
 		  bool backed)
 {
+	uint64_t gone;
+
 	lock_assert_held(&zone->lock);
 	set_map(zone, page, 0);
-	place_release(zone, page, nr_pages, backed);
+	gone = place_release(zone, page, nr_pages, backed);
 	uncount_used(zone, nr_pages);
 	if (!backed)
-		sub_backed(zone, nr_pages);
+		sub_backed(zone, gone);
 }
 
 bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
@@ -224,8 +264,7 @@ bool zone_extend(struct zone *zone, uint64_t page, uint64_t nr_pages,
 		.nr_pages = more_pages,
 	};
 	count_used(zone, more_pages);
-	run->fresh_pages = place_claim(zone, run->page, more_pages);
-	zone->making_pages += run->fresh_pages;
+	take_place(zone, run);
 	set_map(zone, page, run_word(nr_pages + more_pages) | moved);
 	note_spare(zone);
 	return true;
@@ -289,7 +328,8 @@ static void isolate_in_block(struct zone *zone, uint32_t nr, uint64_t want,
 		pos = pageblock_find_spare(b, pos, &len);
 		if (pos == PAGEBLOCK_NOT_FOUND)
 			break;
-		len = (unsigned)min_u64(len, want - purge->nr_pages);
+		if (!b->huge)	/* one with memory is all spare */
+			len = (unsigned)min_u64(len, want - purge->nr_pages);
 		pageblock_claim(b, pos, len);
 		purge->range[purge->nr_ranges].page =
 			((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
@@ -348,10 +388,16 @@ static uint64_t allocated_at(struct zone *zone, uint64_t page)
 	return word & MAP_RUN ? run_word_pages(word) : 0;
 }
 
+static bool is_isolated(struct zone *zone, uint64_t page)
+{
+	return !block_at(zone, (uint32_t)(page >> PAGEBLOCK_SHIFT))->filling &&
+	       !place_is_free(zone, page, 1);
+}
+
 /*
  * Isolated pages are those that are used and in no allocation.  Runs that were
- * in the making stay used, without memory: their makers' requests are lost
- * with them.
+ * in the making stay used, without memory, and so does their filler: their
+ * makers' requests are lost with them.
  */
 void zone_adopt_isolated(struct zone *zone)
 {
@@ -360,7 +406,7 @@ void zone_adopt_isolated(struct zone *zone)
 
 	while (page < end) {
 		n = allocated_at(zone, page);
-		if (!n && !place_is_free(zone, page, 1)) {
+		if (!n && is_isolated(zone, page)) {
 			place_release(zone, page, 1, true);
 			zone->isolated_pages--;
 			add_backed(zone, 1);
@@ -369,12 +415,15 @@ void zone_adopt_isolated(struct zone *zone)
 	}
 	zone->held_pages = 0;
 	zone->promised_pages = 0;
+	zone->lost_filler_pages = zone->filler_pages;
+	zone->nr_advising = 0;
+	zone->is_demoting = false;
 }
 
 uint64_t zone_spare_now(struct zone *zone)
 {
 	uint64_t used = load_relaxed(&zone->used_pages) - zone->making_pages +
-			zone->moving_pages;
+			zone->moving_pages + zone->filler_pages;
 	uint64_t backed = load_relaxed(&zone->backed_pages);
 
 	return backed > used ? backed - used : 0;
@@ -403,7 +452,7 @@ void zone_add_idle(struct zone *zone, uint64_t drained_pages,
 {
 	lock_assert_held(&zone->lock);
 	spare_window_add_idle(&zone->window, drained_pages, idle_slots);
-	/* Others may have used some meanwhile (I10). */
+	/* Others may have used some meanwhile (I12). */
 	note_spare(zone);
 }
 
@@ -418,6 +467,15 @@ uint64_t zone_keep_holes_pages(const struct zone *zone)
 	return load_relaxed(&zone->used_pages) / ZONE_KEEP_HOLES_SHARE;
 }
 
+/* Such as can be purged: not in blocks that huge pages fill again. */
+static bool has_holes(const struct zone *zone)
+{
+	for (unsigned i = 0; i < ZONE_NR_LISTS; i++)
+		if (zone->spare_lists[i] != PAGEBLOCK_NONE)
+			return true;
+	return false;
+}
+
 bool zone_has_excess(struct zone *zone)
 {
 	uint64_t spare = zone_spare_now(zone), keep = zone_keep_pages(zone);
@@ -425,7 +483,7 @@ bool zone_has_excess(struct zone *zone)
 	if (spare <= keep)
 		return false;
 	return zone->empty_backed.nr_set ||
-	       spare > keep + zone_keep_holes_pages(zone);
+	       (spare > keep + zone_keep_holes_pages(zone) && has_holes(zone));
 }
 
 bool zone_was_above_high(struct zone *zone)
@@ -544,10 +602,13 @@ void zone_init_range(struct zone *zone, struct span *span, uint32_t index,
 
 struct zone_sums {
 	uint64_t	used, used_or_backed;
+	uint32_t	huge_ranges;
 };
 
 static int verify_blocks(struct zone *zone, struct zone_sums *sums)
 {
+	bool was_huge = false;
+
 	for (uint32_t nr = zone->range.first; nr < zone->frontier_block; nr++) {
 		const struct pageblock *b = block_at(zone, nr);
 		int err = place_verify(zone, nr);
@@ -556,6 +617,8 @@ static int verify_blocks(struct zone *zone, struct zone_sums *sums)
 			return err;
 		sums->used += b->nr_used;
 		sums->used_or_backed += (uint64_t)b->nr_used + b->nr_spare;
+		sums->huge_ranges += b->huge && !was_huge;
+		was_huge = b->huge;
 	}
 	return 0;
 }
@@ -574,13 +637,13 @@ int zone_verify(struct zone *zone)
 {
 	uint64_t used = load_relaxed(&zone->used_pages);
 	uint64_t managed = load_relaxed(&zone->managed_pages);
-	struct zone_sums sums = { 0, 0 };
+	struct zone_sums sums = { 0 };
 	int err = verify_blocks(zone, &sums);
 
 	if (err)
 		return err;
-	if (used + zone->isolated_pages + zone->moving_pages !=
-	    sums.used + zone->charged_pages)
+	if (used + zone->isolated_pages + zone->moving_pages +
+	    zone->filler_pages != sums.used + zone->charged_pages)
 		return 1;
 	if (load_relaxed(&zone->backed_pages) + zone->isolated_pages +
 	    zone->making_pages != sums.used_or_backed + zone->charged_pages)
@@ -594,6 +657,8 @@ int zone_verify(struct zone *zone)
 	if (used + zone->withheld_pages > managed)
 		return 9;
 	if (zone->window.low_pages[zone->window.now] > zone_spare_now(zone))
-		return 10;
+		return 12;
+	if (sums.huge_ranges != load_relaxed(&zone->nr_huge_ranges))
+		return 11;
 	return verify_marks(zone);
 }

@@ -24,19 +24,28 @@
  *	  lists[0..8]                empty, empty_backed      frontier
  *	[512 .. partly used .. ] ... [ entirely free ] ... | never used
  *
+ * Where the kernel may put a huge page (thp.h), a block is marked `huge` and
+ * counts whole: as soon as one page of it is claimed, all 512 are backed, since
+ * they may be at any time.  While that claim is in the making the others are
+ * its filler: used in the block's bits, so that no second claim touches the
+ * block before there is room for all of it, and in no other count.  Holes in
+ * such a block cannot be purged before it is huge no more.
+ *
  * At every release of the lock, with sums over all blocks:
- * I1: used + isolated + moving == sum(popcount(used)) + charged
+ * I1: used + isolated + moving + filler == sum(popcount(used)) + charged
  * I2: backed + isolated + making == sum(popcount(used | backed)) + charged
  * I3: used <= managed
  * I4: backed + promised + held <= managed
  * I5: promised <= making
  * I6: a block is in exactly one of: a list (by longest_bound), the empty map,
  *     neither (full)
- * I7: a block is in a spare list (by spare_bound) iff it is partly used and has
- *     spare pages that the kernel did not refuse to take
+ * I7: a block is in a spare list (by spare_bound) iff it is partly used, not
+ *     huge, and has spare pages that the kernel did not refuse to take
  * I8: min <= low <= high <= managed
  * I9: used + withheld <= managed
- * I10: the low of the window's slot of now <= spare pages
+ * I10: nr_used + nr_spare of a huge block is 0 or 512
+ * I11: nr_huge_ranges == the number of rows that huge blocks stand in
+ * I12: the low of the window's slot of now <= spare pages
  */
 #ifndef PP_ZONE_H
 #define PP_ZONE_H
@@ -60,6 +69,13 @@
 /* Ranges that one round of purging takes out of the zone. */
 #define ZONE_PURGE_RANGES	32
 
+/* Where the kernel may use huge pages by itself; see thp.h. */
+enum zone_thp {
+	ZONE_THP_NEVER,		/* nowhere, or in blocks that were huge */
+	ZONE_THP_AUTO,		/* in long runs */
+	ZONE_THP_ALWAYS,	/* everywhere */
+};
+
 struct zone {
 	/* const after zone_init() */
 	struct span	*span;
@@ -71,6 +87,8 @@ struct zone {
 	_Atomic uint64_t min_pages, low_pages, high_pages;
 	_Atomic uint64_t used_pages;
 	_Atomic uint64_t backed_pages;	/* may hold memory */
+	_Atomic uint32_t thp;		/* enum zone_thp */
+	_Atomic uint32_t nr_huge_ranges;
 
 	/* any thread: caches whose home this is */
 	_Atomic uint32_t nr_caches;
@@ -99,6 +117,13 @@ struct zone {
 	uint64_t	moving_pages;	/* in two runs, to be in one */
 	uint32_t	nr_moved_runs;	/* see page_move() */
 	uint64_t	charged_pages;	/* in used, but in no block */
+	uint64_t	filler_pages;	/* held beside runs in the making */
+	uint64_t	lost_filler_pages;	/* in a child, by nobody */
+	uint32_t	nr_advising;	/* thp.c: advice under way, */
+	bool		is_demoting;	/* the end of all of it under way, */
+	bool		may_demote;	/* and worth it */
+	uint32_t	demote_block;	/* huge no more: those below, */
+	uint32_t	demote_end;	/* and then up to here */
 	uint64_t	peak_used_pages;
 	uint64_t	purged_pages;	/* events, in pages */
 	uint64_t	nr_unlocks;	/* in full debug builds */
@@ -119,6 +144,7 @@ struct zone_request {
 	uint64_t	align_pages;	/* a power of two */
 	uint64_t	floor_pages;	/* what must stay free */
 	uint64_t	moved_pages;	/* that a run to be moved brings */
+	uint64_t	moved_from;	/* its first page */
 	uint32_t	map_flags;	/* MAP_CACHED, MAP_MOVED */
 	bool		only_backed;	/* no page without memory */
 	bool		may_grow;	/* leave room behind it */
@@ -132,6 +158,8 @@ struct zone_run {
 	uint64_t	fresh_pages;	/* of them not backed */
 	uint64_t	credit_pages;	/* of those with room kept */
 	uint64_t	moved_pages;	/* of those that come from elsewhere */
+	uint64_t	kept_pages;	/* of those that still count there */
+	uint64_t	filler_pages;	/* fresh ones that are not the run's */
 };
 
 /* Free backed pages taken out of the zone to be purged outside its lock. */

@@ -65,11 +65,16 @@ static void spare_remove(struct zone *zone, unsigned list, uint32_t nr)
 		block_at(zone, b->spare_next)->spare_prev = b->spare_prev;
 }
 
-/* Memory that the kernel refused to take (mlock, seccomp) is not offered to it
- * again before the block has been empty. */
+/*
+ * Memory that the kernel refused to take (mlock, seccomp) is not offered to it
+ * again before the block has been empty.  Holes in a huge block would be filled
+ * again.
+ */
 static bool can_purge(const struct pageblock *b)
 {
-	return b->nr_spare && !b->refused;
+	if (likely(!b->refused && !b->huge))
+		return b->nr_spare;
+	return b->nr_spare && !b->refused && !b->nr_used;
 }
 
 static void settle_empty(struct zone *zone, const struct pageblock *b,
@@ -164,18 +169,59 @@ static bool next_part(struct part *part, uint64_t *page, uint64_t end)
 #define for_each_part(part, at, page, nr_pages) \
 	for ((at) = (page); next_part(&(part), &(at), (page) + (nr_pages));)
 
-uint64_t place_claim(struct zone *zone, uint64_t page,
-			    uint64_t nr_pages)
+/* All of the block but the part: handed out, or taken back. */
+static void for_rest(struct pageblock *b, const struct part *part,
+		     bool release)
 {
+	unsigned end = part->pos + part->nr_pages;
+
+	if (part->pos && release)
+		pageblock_release(b, 0, part->pos);
+	else if (part->pos)
+		pageblock_claim(b, 0, part->pos);
+	if (end < PAGEBLOCK_PAGES && release)
+		pageblock_release(b, end, PAGEBLOCK_PAGES - end);
+	else if (end < PAGEBLOCK_PAGES)
+		pageblock_claim(b, end, PAGEBLOCK_PAGES - end);
+}
+
+/* The first claim in a block that counts whole. */
+static PP_COLD unsigned claim_filler(struct pageblock *b,
+				     const struct part *part)
+{
+	if (part->nr_pages == PAGEBLOCK_PAGES || b->nr_used || b->nr_spare)
+		return 0;
+	for_rest(b, part, false);
+	b->filling = 1;
+	return PAGEBLOCK_PAGES - part->nr_pages;
+}
+
+void place_claim(struct zone *zone, struct zone_run *run)
+{
+	uint64_t at, page = run->page, nr_pages = run->nr_pages;
+	uint64_t nr_fresh = 0, nr_filler = 0;
 	struct part part;
-	uint64_t at, nr_fresh = 0;
 
 	for_each_part(part, at, page, nr_pages) {
-		nr_fresh += pageblock_claim(block_at(zone, part.block),
-					    part.pos, part.nr_pages);
+		struct pageblock *b = block_at(zone, part.block);
+
+		if (unlikely(b->huge))
+			nr_filler += claim_filler(b, &part);
+		nr_fresh += pageblock_claim(b, part.pos, part.nr_pages);
 		place_settle(zone, part.block);
 	}
-	return nr_fresh;
+	run->fresh_pages = nr_fresh + nr_filler;
+	run->filler_pages = nr_filler;
+}
+
+static PP_COLD void back_filling(struct zone *zone, const struct part *part)
+{
+	struct pageblock *b = block_at(zone, part->block);
+
+	pageblock_back(b, 0, PAGEBLOCK_PAGES);
+	b->filling = 0;
+	for_rest(b, part, true);
+	place_settle(zone, part->block);
 }
 
 void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
@@ -183,25 +229,89 @@ void place_back(struct zone *zone, uint64_t page, uint64_t nr_pages)
 	struct part part;
 	uint64_t at;
 
-	for_each_part(part, at, page, nr_pages)
-		pageblock_back(block_at(zone, part.block), part.pos,
-			       part.nr_pages);
+	for_each_part(part, at, page, nr_pages) {
+		struct pageblock *b = block_at(zone, part.block);
+
+		if (unlikely(b->filling))
+			back_filling(zone, &part);
+		else
+			pageblock_back(b, part.pos, part.nr_pages);
+	}
 }
 
-void place_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
-			  bool backed)
+uint64_t place_drop_filler(struct zone *zone, uint64_t page,
+			   uint64_t nr_pages, bool unless_huge)
 {
 	struct part part;
-	uint64_t at;
+	uint64_t at, nr_dropped = 0;
+
+	for_each_part(part, at, page, nr_pages) {
+		struct pageblock *b = block_at(zone, part.block);
+
+		if (!b->filling || (unless_huge && b->huge))
+			continue;
+		b->filling = 0;
+		for_rest(b, &part, true);
+		nr_dropped += PAGEBLOCK_PAGES - part.nr_pages;
+		place_settle(zone, part.block);
+	}
+	return nr_dropped;
+}
+
+/* A page of a huge block has memory as long as others of it have. */
+static bool can_unback(const struct pageblock *b, const struct part *part)
+{
+	return !b->huge || part->nr_pages == PAGEBLOCK_PAGES;
+}
+
+uint64_t place_release(struct zone *zone, uint64_t page, uint64_t nr_pages,
+		       bool backed)
+{
+	struct part part;
+	uint64_t at, nr_unbacked = 0;
 
 	for_each_part(part, at, page, nr_pages) {
 		struct pageblock *b = block_at(zone, part.block);
 
 		pageblock_release(b, part.pos, part.nr_pages);
-		if (!backed)
+		if (!backed && can_unback(b, &part)) {
 			pageblock_unback(b, part.pos, part.nr_pages);
+			nr_unbacked += part.nr_pages;
+		}
 		place_settle(zone, part.block);
 	}
+	return nr_unbacked;
+}
+
+uint64_t place_kept(struct zone *zone, uint64_t page, uint64_t nr_pages)
+{
+	struct part part;
+	uint64_t at, nr_kept = 0;
+
+	for_each_part(part, at, page, nr_pages)
+		if (!can_unback(block_at(zone, part.block), &part))
+			nr_kept += part.nr_pages;
+	return nr_kept;
+}
+
+static bool is_huge(struct zone *zone, uint32_t nr)
+{
+	return nr >= zone->range.first && nr < zone->frontier_block &&
+	       block_at(zone, nr)->huge;
+}
+
+void place_set_huge(struct zone *zone, uint32_t nr, bool huge)
+{
+	struct pageblock *b = block_at(zone, nr);
+	unsigned beside = is_huge(zone, nr - 1) + is_huge(zone, nr + 1);
+
+	if (b->huge == huge)
+		return;
+	b->huge = huge;
+	/* Between two rows it joins them, alone it is one. */
+	add_single_writer(&zone->nr_huge_ranges,
+			  huge ? 1 - beside : beside - 1);
+	place_settle(zone, nr);
 }
 
 bool place_is_free(struct zone *zone, uint64_t page, uint64_t nr_pages)
@@ -302,6 +412,14 @@ static uint64_t place_in_empty(struct zone *zone)
 	       (uint64_t)nr << PAGEBLOCK_SHIFT;
 }
 
+static void open_block(struct zone *zone, uint32_t nr)
+{
+	block_at(zone, nr)->longest_bound = PAGEBLOCK_PAGES;
+	place_settle(zone, nr);
+	if (load_relaxed(&zone->thp) == ZONE_THP_ALWAYS)
+		place_set_huge(zone, nr, true);
+}
+
 /* Blocks never used, from the frontier up; those skipped become empty. */
 static uint64_t place_at_frontier(struct zone *zone, uint32_t nr_blocks,
 				  uint32_t align_blocks, uint32_t bias,
@@ -319,11 +437,8 @@ static uint64_t place_at_frontier(struct zone *zone, uint32_t nr_blocks,
 		*wanted_blocks = (uint32_t)end;
 		return PLACE_NONE;
 	}
-	while (zone->frontier_block < end) {
-		block_at(zone, zone->frontier_block)->longest_bound =
-			PAGEBLOCK_PAGES;
-		place_settle(zone, zone->frontier_block++);
-	}
+	while (zone->frontier_block < end)
+		open_block(zone, zone->frontier_block++);
 	return (uint64_t)first << PAGEBLOCK_SHIFT;
 }
 
@@ -433,5 +548,7 @@ int place_verify(struct zone *zone, uint32_t nr)
 		return 100 + err;
 	if (!is_placed_right(zone, nr))
 		return 6;
+	if (b->huge && (b->nr_used + b->nr_spare) % PAGEBLOCK_PAGES)
+		return 10;
 	return b->spare_list == spare_list_of(b) ? 0 : 7;
 }

@@ -498,6 +498,28 @@ static void look_at_file(const char *name, const char *path, bool show,
 		fact(NOTE, name, "%s: %s: %s", path, strerror(errno), without);
 }
 
+/* What the setting thp makes of the system's. */
+static void look_at_huge_pages(void)
+{
+	static const char path[] =
+		"/sys/kernel/mm/transparent_hugepage/enabled";
+	static const char *const means[] = {
+		[OS_THP_NEVER] = "none, whatever thp is set to",
+		[OS_THP_MADVISE] = "none by default, with thp=always "
+				   "everywhere",
+		[OS_THP_ALWAYS] = "for runs of 4 MiB and more by default, "
+				  "with thp=always everywhere",
+	};
+	char text[TEXT_BYTES];
+
+	if (read_line(path, text, sizeof(text)))
+		fact(OK, "huge pages", "%s: %s", text,
+		     means[os_system_thp()]);
+	else
+		fact(NOTE, "huge pages", "%s: %s: no transparent huge pages",
+		     path, strerror(errno));
+}
+
 static void look_at_seccomp(void)
 {
 	long long mode = read_number("/proc/self/status", "\nSeccomp:");
@@ -534,8 +556,7 @@ static void look_at_groups(void)
 static void look_at_system(void)
 {
 	look_at_groups();
-	look_at_file("huge pages", "/sys/kernel/mm/transparent_hugepage/"
-		     "enabled", true, "no transparent huge pages");
+	look_at_huge_pages();
 	look_at_file("nodes", "/sys/devices/system/node/online", true,
 		     "taken as one node");
 	look_at_seccomp();

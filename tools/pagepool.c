@@ -35,8 +35,8 @@ static const char usage_text[] =
 	"  --NAME VALUE  any setting of pagepool(7): min-free, "
 	"watermark-scale,\n"
 	"                purge-delay, pressure-signal, numa, fake-nodes, "
-	"stats,\n"
-	"                strict, verbose\n"
+	"thp,\n"
+	"                stats, strict, verbose\n"
 	"doctor says what auto comes to here, and what the system lacks.\n";
 
 __attribute__((noreturn, format(printf, 2, 3)))

@@ -18,6 +18,7 @@
 	X(RESERVE, "mmap of a pool's address range") \
 	X(COMMIT,  "mprotect of a further part of it") \
 	X(PURGE,   "madvise(MADV_DONTNEED)") \
+	X(HUGE,    "madvise for or against huge pages") \
 	X(MOVE,    "mremap of a long run") \
 	X(RESET,   "mmap over a range that was moved to") \
 	X(STORAGE, "mmap for thread caches") \

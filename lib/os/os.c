@@ -42,13 +42,17 @@
 #endif
 
 #define OWN_FD_LEAST	700
+#define THP_PATH	"/sys/kernel/mm/transparent_hugepage/enabled"
+#define THP_BYTES	64
+
 #define RESERVE_FLAGS	(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 static const char *reserve_name;
 
 /*
  * A huge page behind a block that has one page in use would be memory that
- * nobody counted.  Names are for people who read smaps.  Neither may fail us.
+ * nobody counted; where it is counted, thp.c says otherwise.  Names are for
+ * people who read smaps.  Neither may fail us.
  */
 static void os_dress(void *addr, size_t bytes)
 {
@@ -120,6 +124,34 @@ int os_purge(void *addr, size_t bytes)
 	if (ret == -EINVAL)
 		ret = sys_madvise(addr, bytes, MADV_DONTNEED_LOCKED);
 	return (int)ret;
+}
+
+int os_advise_huge(void *addr, size_t bytes, bool huge)
+{
+	if (fault_hit(FAULT_HUGE))
+		return -ENOMEM;
+	return (int)sys_madvise(addr, bytes, huge ? MADV_HUGEPAGE :
+						    MADV_NOHUGEPAGE);
+}
+
+/* "always [madvise] never": the word in brackets holds. */
+enum os_thp os_system_thp(void)
+{
+	char text[THP_BYTES];
+	long fd, got;
+
+	if (sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
+		return OS_THP_NEVER;
+	fd = sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)THP_PATH,
+		       O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	if (fd < 0)
+		return OS_THP_NEVER;
+	got = sys_call3(SYS_read, fd, (long)(uintptr_t)text, THP_BYTES - 1);
+	sys_call3(SYS_close, fd, 0, 0);
+	text[got > 0 ? got : 0] = '\0';
+	if (strstr(text, "[always]"))
+		return OS_THP_ALWAYS;
+	return strstr(text, "[madvise]") ? OS_THP_MADVISE : OS_THP_NEVER;
 }
 
 int os_move(void *from, void *to, size_t bytes)

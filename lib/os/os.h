@@ -33,6 +33,17 @@ int os_make_readable(void *addr, size_t bytes);
 int os_purge(void *addr, size_t bytes);
 
 /*
+ * May the kernel put huge pages there?  A range that was reserved is without.
+ * On error a part of the range may have been told.
+ */
+int os_advise_huge(void *addr, size_t bytes, bool huge);
+
+/* What the system does about huge pages for this process; NEVER where it does
+ * not tell.  Opens a file. */
+enum os_thp { OS_THP_NEVER, OS_THP_MADVISE, OS_THP_ALWAYS };
+enum os_thp os_system_thp(void);
+
+/*
  * Moves the pages behind [from, from + bytes) to @to, both committed and in
  * whole pages.  @from stays mapped and reads as zeroes.  -ENOSYS where the
  * kernel is older than 5.7.  Nothing has moved on error.

@@ -13,6 +13,7 @@
 #include "pagepool/cache.h"
 #include "pagepool/reclaim.h"
 #include "pool.h"
+#include "thp.h"
 
 #define MAX_CALLS	5000	/* of one point in one scene */
 #define MAX_RUNS	700
@@ -158,6 +159,27 @@ static void realloc_around(struct scene *s)
 		resize(s, 1, 40);
 	resize(s, 0, 1300);
 	resize(s, 0, 700);
+	check(s);
+	give_all(s);
+}
+
+/* Long enough for huge pages. */
+static void stretch(struct scene *s)
+{
+	pool_drain(s->pool);
+	take(s, 1200, 1, PP_ZERO);
+	if (s->nr_runs) {
+		resize(s, 0, 1600);
+		resize(s, 0, 1030);
+		resize(s, 0, 300);
+	}
+	take(s, 1100, 1, 0);
+	check(s);
+	give_all(s);
+	pool_drain(s->pool);
+	take(s, 1030, 1, 0);
+	if (s->nr_runs)
+		resize(s, 0, 1300);	/* by moving, or in place */
 	check(s);
 	give_all(s);
 }
@@ -343,6 +365,7 @@ static void play(struct scene *s)
 		return;
 	fill_and_free(s);
 	realloc_around(s);
+	stretch(s);
 	use_caches(s);
 	reclaim_some(s);
 	use_threads(s);
@@ -433,6 +456,21 @@ static void test_fault_reset(void **state)
 {
 	(void)state;
 	sweep(FAULT_RESET, 1);
+	reached_end();
+}
+
+/* Huge pages where programs that say nothing get them, and everywhere. */
+static void test_fault_huge(void **state)
+{
+	(void)state;
+	store_relaxed(&thp_system, THP_SYSTEM_ALWAYS);
+	setenv("PAGEPOOL_THP", "auto", 1);
+	sweep(FAULT_HUGE, 4);
+	setenv("PAGEPOOL_THP", "always", 1);
+	sweep(FAULT_HUGE, 1);
+	sweep(FAULT_PURGE, 4);
+	sweep(FAULT_RESET, 1);
+	unsetenv("PAGEPOOL_THP");
 	reached_end();
 }
 
@@ -719,6 +757,7 @@ int main(void)
 		TEST(test_fault_eventfd),
 		TEST(test_fault_thread),
 		TEST(test_fault_purge_of_idle_memory_loses_nothing),
+		TEST(test_fault_huge),
 		TEST(test_fault_always),
 		TEST(test_fault_while_the_limit_is_lowered),
 		TEST(test_fault_limit_is_not_lowered_without_purging),

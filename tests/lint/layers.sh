@@ -11,7 +11,7 @@ layers="
 1	os/ auto_limit config trace
 2	blockmap span runs spare_window vmstat scope
 3	pageblock
-4	zone zone_place watermark backing
+4	zone zone_place watermark thp backing
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc

@@ -4,7 +4,11 @@
  * array says for each page of the span which run holds it, and the memory of
  * each page in use says the same.  So a claim that hands out what another run
  * holds is found, even if all sums stay right, and so is a purge that hits
- * memory in use.
+ * memory in use.  What is resident is looked up page by page: it must be backed
+ * in the books.
+ *
+ * Built a second and a third time with ZONE_TEST_THP, the same with huge pages,
+ * and with what khugepaged might do at any time.
  */
 #include "../api/testing.h"
 
@@ -13,7 +17,14 @@
 #include "backing.h"
 #include "os/os.h"
 #include "page_alloc.h"
+#include "thp.h"
 
+#ifndef ZONE_TEST_THP
+#define ZONE_TEST_THP	THP_NEVER
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
 #define LIMIT_BYTES	(16ull << 20)
 #define MANAGED		4096u
 #define MAX_RUNS	3000
@@ -34,6 +45,7 @@ struct fixture {
 	unsigned		nr_runs;
 	uint64_t		used_pages;
 	unsigned		refused, moved, extended, shrunk, claimed;
+	unsigned		collapsed, huge;
 };
 
 static struct fixture *fixture_make(void)
@@ -45,6 +57,8 @@ static struct fixture *fixture_make(void)
 	assert_int_equal(span_init(&f->span, LIMIT_BYTES), 0);
 	zone_init(&f->zone, &f->span, MANAGED);
 	f->zone.tables_blocks = f->span.nr_blocks;	/* all paid for */
+	store_relaxed(&thp_system, THP_SYSTEM_ALWAYS);
+	thp_start(&f->zone, ZONE_TEST_THP);
 	pcp_registry_init(&f->reg, &f->zone, &f->vmstat);
 	/* Mostly untouched: 64 MiB that are never there. */
 	f->holder = mmap(NULL, f->span.nr_pages * sizeof(uint32_t),
@@ -106,6 +120,35 @@ static uint32_t word_of(struct fixture *f, uint32_t id)
 	return load_relaxed(&f->span.map[f->run[id - 1].page]);
 }
 
+/* Physical memory is only where the books have it. */
+static void check_residency(struct fixture *f)
+{
+	unsigned char resident[PAGEBLOCK_PAGES];
+
+	for (uint32_t nr = 0; nr < f->zone.frontier_block; nr++) {
+		const struct pageblock *b = &f->span.blocks[nr];
+
+		assert_int_equal(mincore(memory_of(f, (uint64_t)nr <<
+						   PAGEBLOCK_SHIFT),
+					 PAGEBLOCK_BYTES, resident), 0);
+		for (unsigned i = 0; i < PAGEBLOCK_PAGES; i++)
+			if (resident[i] & 1)
+				assert_int_equal(bits_count_range(b->backed, i,
+								  1), 1);
+	}
+}
+
+/* khugepaged makes huge pages of what is there, where it may. */
+static void collapse_some(struct fixture *f, struct rng *r)
+{
+	for (uint32_t nr = 0; nr < f->zone.frontier_block; nr++)
+		if (f->span.blocks[nr].nr_used && rng_below(r, 3) == 0)
+			f->collapsed += !madvise(memory_of(f, (uint64_t)nr <<
+							   PAGEBLOCK_SHIFT),
+						 PAGEBLOCK_BYTES,
+						 MADV_COLLAPSE);
+}
+
 /* Every bit of every block, and every word of the map, against the model. */
 static void check_against_model(struct fixture *f)
 {
@@ -114,6 +157,7 @@ static void check_against_model(struct fixture *f)
 	lock_acquire(&f->zone.lock);
 	assert_int_equal(zone_verify(&f->zone), 0);
 	lock_release(&f->zone.lock);
+	check_residency(f);
 	for (uint64_t page = 0; page < end; page++) {
 		const struct pageblock *b =
 			&f->span.blocks[page >> PAGEBLOCK_SHIFT];
@@ -137,6 +181,8 @@ static void check_against_model(struct fixture *f)
 	assert_int_equal(f->zone.making_pages, 0);
 	assert_int_equal(f->zone.promised_pages, 0);
 	assert_int_equal(f->zone.moving_pages, 0);
+	assert_int_equal(f->zone.filler_pages, 0);
+	assert_int_equal(f->zone.nr_advising, 0);
 }
 
 static uint32_t free_id(struct fixture *f)
@@ -175,6 +221,8 @@ static uint32_t do_claim(struct fixture *f, uint64_t n, uint64_t align,
 			 0);
 	f->run[id - 1].page = run.page;
 	f->run[id - 1].nr_pages = (uint32_t)n;
+	thp_advise(&f->zone, run.page, n);
+	f->huge += load_relaxed(&f->zone.nr_huge_ranges) != 0;
 	model_take(f, id, 0, run.fresh_pages == n);
 	f->nr_runs++;
 	f->claimed++;
@@ -184,6 +232,7 @@ static uint32_t do_claim(struct fixture *f, uint64_t n, uint64_t align,
 /* Gives the memory back first, so that the pages come back unbacked. */
 static void release_purged(struct fixture *f, const struct held *h)
 {
+	thp_retire(&f->zone, h->page, h->nr_pages);
 	assert_int_equal(os_purge(memory_of(f, h->page),
 				  pages_to_bytes(h->nr_pages)), 0);
 	lock_acquire(&f->zone.lock);
@@ -306,25 +355,66 @@ static void release_all(struct fixture *f)
 	assert_int_equal(f->used_pages, 0);
 }
 
-static void test_zone_random_runs_match_the_owners(void **state)
+static void random_batches(struct fixture *f, struct rng *r)
 {
-	struct fixture *f = fixture_make();
-	struct rng r = rng_make(1);
-	unsigned batches = 0;
-
-	(void)state;
-	for (; batches < 60; batches++) {
+	for (unsigned batches = 0; batches < 60; batches++) {
 		for (unsigned i = 0; i < 200; i++)
-			random_step(f, &r, batches / 4 % 2 == 0);
+			random_step(f, r, batches / 4 % 2 == 0);
+		collapse_some(f, r);
 		check_against_model(f);
 		if (batches % 20 == 19)
 			release_all(f);
 	}
+}
+
+static void test_zone_random_runs_match_the_owners(void **state)
+{
+	struct fixture *f = fixture_make();
+	struct rng r = rng_make(1);
+
+	(void)state;
+	random_batches(f, &r);
+	print_message("# %u collapsed, %u claims beside huge blocks, %sdemoted"
+		      "\n", f->collapsed, f->huge,
+		      f->zone.demote_end ? "" : "not ");
+	if (ZONE_TEST_THP == THP_NEVER)
+		assert_int_equal(f->collapsed + f->huge, 0);
+	else
+		assert_true(f->huge > 0);
 	assert_true(f->claimed > 2000 && f->refused > 100);
 	assert_true(f->extended > 5 && f->shrunk > 20 && f->moved > 5);
 	release_all(f);
 	assert_int_equal(f->zone.nr_moved_runs, 0);
 	fixture_end(f);
+	reached_end();
+}
+
+/* A zone is demoted once in its life: so many lives. */
+static void test_zone_short_histories_match_the_owners(void **state)
+{
+	struct rng r = rng_make(2);
+	unsigned collapsed = 0, demoted = 0;
+
+	(void)state;
+	for (unsigned life = 0; life < 20; life++) {
+		struct fixture *f = fixture_make();
+
+		for (unsigned batches = 0; batches < 15; batches++) {
+			for (unsigned i = 0; i < 20; i++)
+				random_step(f, &r, batches < 10);
+			collapse_some(f, &r);
+			check_against_model(f);
+		}
+		release_all(f);
+		collapsed += f->collapsed;
+		demoted += f->zone.demote_end != 0;
+		fixture_end(f);
+	}
+	print_message("# %u collapsed, %u demoted\n", collapsed, demoted);
+	if (ZONE_TEST_THP == THP_ALWAYS)
+		assert_true(demoted > 0);
+	else
+		assert_int_equal(demoted, 0);
 	reached_end();
 }
 
@@ -552,7 +642,7 @@ static void test_zone_verify_names_what_is_broken(void **state)
 	EXPECT_BROKEN(9, z->withheld_pages = MANAGED - 299,
 		      z->withheld_pages = 0);
 	low = z->window.low_pages[z->window.now];
-	EXPECT_BROKEN(10, z->window.low_pages[z->window.now] = 6,
+	EXPECT_BROKEN(12, z->window.low_pages[z->window.now] = 6,
 		      z->window.low_pages[z->window.now] = low);
 	min = load_relaxed(&z->min_pages);
 	EXPECT_BROKEN(8, store_relaxed(&z->min_pages, MANAGED),
@@ -568,8 +658,15 @@ static void test_zone_verify_names_what_is_broken(void **state)
 
 int main(void)
 {
+	const struct CMUnitTest model_tests[] = {
+		TEST(test_zone_random_runs_match_the_owners),
+		TEST(test_zone_short_histories_match_the_owners),
+		TEST(test_zone_every_length_and_alignment_is_placed),
+		TEST(test_zone_holes_are_memory_for_any_length),
+	};
 	const struct CMUnitTest tests[] = {
 		TEST(test_zone_random_runs_match_the_owners),
+		TEST(test_zone_short_histories_match_the_owners),
 		TEST(test_zone_every_length_and_alignment_is_placed),
 		TEST(test_zone_holes_are_memory_for_any_length),
 		TEST(test_zone_room_is_made_before_fresh_pages_are_backed),
@@ -579,5 +676,9 @@ int main(void)
 		TEST(test_zone_verify_names_what_is_broken),
 	};
 
+	/* The others know how much is backed when. */
+	if (ZONE_TEST_THP != THP_NEVER)
+		return cmocka_run_group_tests_name("zone", model_tests, NULL,
+						   NULL);
 	return cmocka_run_group_tests_name("zone", tests, NULL, NULL);
 }
