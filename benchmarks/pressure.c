@@ -6,9 +6,10 @@
  * would fill four times, one that it fits into twice over.  An operation
  * computes a new value, as somebody had to who wants it cached, stores it under
  * a random key and frees the one that was there; and reads and checks the value
- * of a key that was stored a short while ago.  Nine tenths of the values may be evicted: a
- * shrinker drops the ones that were stored longest ago.  Every allocation is
- * timed.  In the end everything stops, and reclaimd's wake-ups are counted.
+ * of a key that was stored a short while ago.  Nine tenths of the values may be
+ * evicted: a shrinker drops the ones that were stored longest ago.  Every
+ * allocation is timed.  In the end everything stops, and reclaimd's wake-ups
+ * are counted.
  *
  * A value never stays locked while memory is allocated, so the shrinker may
  * run in the thread that allocates.

@@ -85,8 +85,8 @@ bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
  * slice, where there is none. */
 void slowpath_end_slow(struct pcp_registry *reg, unsigned flags);
 
-/* @flags: of the request, the scope's included; SLOWPATH_FREE: it was none, and the program may hold
- * any lock. */
+/* @flags: of the request, the scope's included; SLOWPATH_FREE: it was none, and
+ * the program may hold any lock. */
 static inline void slowpath_end(struct pcp_registry *reg, unsigned flags)
 {
 	if (unlikely(load_relaxed(&reg->work_due)))

@@ -7,8 +7,8 @@
  * all it has.  The loop is that of Linux mm/vmscan.c: balance_pgdat() for the
  * background thread, do_try_to_free_pages() for a request.
  *
- * Callbacks run in a scope of PP_MEMALLOC (shrinker.h): what they allocate comes
- * from the reserve, and never reclaims again (V1).
+ * Callbacks run in a scope of PP_MEMALLOC (shrinker.h): what they allocate
+ * comes from the reserve, and never reclaims again (V1).
  *
  * V1: nobody enters with PP_MEMALLOC in its scope, but for vmscan_clean()
  * V2: a run of a zone whose free pages are above high does not begin a pass

@@ -103,8 +103,8 @@ struct pp_shrinker_id;
  *
  * Return: 0.
  * Errors: -EINVAL: NULL, no name or callback, unknown flags or both, a
- *         struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by a signal handler on top of a
- *         call of the pool.
+ *         struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by a
+ *         signal handler on top of a call of the pool.
  */
 int pp_shrinker_register(struct pp_pool *pool,
 			 const struct pp_shrinker *shrinker,
@@ -152,8 +152,8 @@ enum pp_pressure {
  * It is an eventfd, non-blocking and closed on exec; read() returns the number
  * of episodes since the last read.  Each call makes another one, and a second
  * descriptor of the same, numbered 700 or more, which is the pool's.  Close the
- * one that is returned when it is of no use any more: the pool notices.  Neither
- * is there for the child of a fork.
+ * one that is returned when it is of no use any more: the pool notices.
+ * Neither is there for the child of a fork.
  *
  * Return: the descriptor.
  * Errors: -EINVAL: @pool is NULL, or no such level.  -EMFILE, -ENFILE.

@@ -73,6 +73,11 @@ static void give(struct fixture *f, uint64_t page)
 	page_free(&f->reg, NULL, page, load_relaxed(&f->span.map[page]));
 }
 
+static uint64_t purge(struct fixture *f, uint64_t nr_pages)
+{
+	return backing_purge(&f->zone, ZONE_SPARE_ALL, nr_pages);
+}
+
 static uint64_t backed(struct fixture *f)
 {
 	return load_relaxed(&f->zone.backed_pages);
@@ -107,13 +112,13 @@ static void test_thp_always_one_page_counts_as_a_block(void **state)
 		assert_int_equal(backed(f), BLOCK);
 		assert_int_equal(zone_spare_pages(&f->zone), BLOCK - 101);
 		/* Holes stay. */
-		assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED), 0);
+		assert_int_equal(purge(f, MANAGED), 0);
 		give(f, a);
-		assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED), 0);
+		assert_int_equal(purge(f, MANAGED), 0);
 		give(f, b);
 		verify(f);
 		/* And the block goes whole, whatever was asked for. */
-		assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, 1), BLOCK);
+		assert_int_equal(purge(f, 1), BLOCK);
 		assert_int_equal(backed(f), 0);
 		assert_int_equal(load_relaxed(&f->zone.thp), ZONE_THP_ALWAYS);
 	}
@@ -426,7 +431,7 @@ static void test_thp_refused_end_of_advice_counts_whole(void **state)
 	give(f, a);
 	assert_int_equal(huge_ranges(f), 1);
 	verify(f);
-	assert_int_equal(backing_purge(&f->zone, ZONE_SPARE_ALL, MANAGED), 4 * BLOCK);
+	assert_int_equal(purge(f, MANAGED), 4 * BLOCK);
 	b = claim(f, 1);
 	assert_int_equal(b / BLOCK, a / BLOCK);
 	assert_int_equal(backed(f), BLOCK);
