@@ -144,9 +144,103 @@ static void test_reclaimd_that_just_starts_misses_no_kick(void **state)
 	reached_end();
 }
 
+/* Pressure from outside */
+
+struct outside {
+	struct pp_pool		*pool;
+	_Atomic unsigned	counts;
+	_Atomic size_t		scanned;
+	int64_t			purged;
+	uint32_t		runs;
+};
+
+#define OUTSIDE_OBJECTS		160000
+
+static size_t outside_count(void *arg, struct pp_shrink *shrink)
+{
+	struct outside *o = arg;
+
+	(void)shrink;
+	atomic_fetch_add(&o->counts, 1);
+	return OUTSIDE_OBJECTS;
+}
+
+static size_t outside_scan(void *arg, struct pp_shrink *shrink)
+{
+	struct outside *o = arg;
+
+	atomic_fetch_add(&o->scanned, shrink->nr_to_scan);
+	return 0;
+}
+
+static void press(struct pp_pool *pool, unsigned nr_events)
+{
+	add_relaxed(&pool->registry.outside_pressure, nr_events);
+	pcp_kick_reclaimd(&pool->registry);
+}
+
+static bool was_answered(void *arg)
+{
+	struct outside *o = arg;
+
+	return atomic_load(&o->counts) >= o->runs;
+}
+
+/* A quarter of what is spare, a sixteenth of what a shrinker has, and ten
+ * events at once are one. */
+static void test_reclaimd_answers_pressure_from_outside_in_shares(void **state)
+{
+	struct outside o = { .pool = pool_make("64M") };
+	const struct pp_shrinker ops = {
+		.struct_bytes = sizeof(ops), .name = "outside", .arg = &o,
+		.count = outside_count, .scan = outside_scan,
+		.seeks = PP_SHRINKER_SEEKS,
+	};
+	struct pp_shrinker_id *id;
+	int64_t spare, keep, purged;
+	struct timespec from, to;
+	struct pp_stats s;
+
+	(void)state;
+	assert_int_equal(pp_shrinker_register(o.pool, &ops, &id), 0);
+	/* Longer than the test takes: nothing else purges. */
+	assert_int_equal(pp_pool_set(o.pool, "purge_delay", "3600s"), 0);
+	pp_free_pages(o.pool, pp_alloc_pages(o.pool, 12000, 0));
+	assert_int_equal(pp_pool_drain(o.pool), 0);
+	s = pool_stats(o.pool);
+	spare = s.backed_pages - s.used_pages - s.cached_pages;
+	keep = (int64_t)zone_keep_pages(o.pool->zones);
+	assert_int_equal(s.purged_pages, 0);
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	o.runs = 1;
+	press(o.pool, 10);
+	assert_true(wait_for(was_answered, &o));
+	purged = pool_stats(o.pool).purged_pages;
+	assert_in_range(purged, (spare - keep) / 4, (spare - keep) / 4 + 512);
+	/* The next is not answered before a second is over. */
+	o.runs = 2;
+	press(o.pool, 10);
+	assert_true(wait_for(was_answered, &o));
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	assert_true((to.tv_sec - from.tv_sec) * 1000000000ll +
+		    to.tv_nsec - from.tv_nsec >= 1000000000ll);
+	assert_int_equal(atomic_load(&o.counts), 2);
+	pp_shrinker_unregister(id);	/* its callback has ended */
+	/* What it put off the first time it did the second time. */
+	assert_in_range(atomic_load(&o.scanned), OUTSIDE_OBJECTS / 16 - 128,
+			3 * OUTSIDE_OBJECTS / 16);
+	s = pool_stats(o.pool);
+	assert_in_range(s.purged_pages - purged, (spare - purged - keep) / 4,
+			(spare - purged - keep) / 4 + 512);
+	pool_end(o.pool);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_reclaimd_answers_pressure_from_outside_in_shares),
 		TEST(test_reclaimd_stops_whenever_it_is_told),
 		TEST(test_reclaimd_that_just_starts_misses_no_kick),
 	};
