@@ -729,7 +729,8 @@ static void test_reclaimd_rests_when_nothing_happens(void **state)
 	assert_true(quiet_s >= 3);
 	/* And is there again at once. */
 	use_store_by_threads(s, 3000);
-	assert_true(pp_stat_read(pool, PP_STAT_RECLAIMD_RUNS) > runs);
+	assert_true(wait_until(pp_stat_read(pool, PP_STAT_RECLAIMD_RUNS) > runs,
+			       10000));
 	assert_int_equal(s->failures, 0);
 	store_end(s);
 	pool_end(pool);

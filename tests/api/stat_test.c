@@ -380,7 +380,7 @@ static void *step_thread(void *arg)
 }
 
 /* Reads first: a snapshot folds. */
-enum { MAX_TABLE_PAGES = 4 };
+enum { MAX_TABLE_PAGES = 40 };
 
 static void step_check(struct step_load *load)
 {
@@ -425,7 +425,7 @@ static void step_check(struct step_load *load)
 	for (size_t i = 0; i < STEP_THREADS; i++)
 		out += load->out_pages[i];
 	/* And the tables of blocks beyond those that the limit covers, which
-	 * scattered runs may touch: a page or two here. */
+	 * scattered runs may touch: a page for two of them. */
 	out += s.slab_pages + s.nr_threads * CACHE_PAGES;
 	assert_in_range(s.used_pages - out, 0, MAX_TABLE_PAGES);
 }
