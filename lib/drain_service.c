@@ -18,6 +18,13 @@ static bool is_served(struct drain_service *ds, uint32_t ticket)
 	return (int32_t)(load_acquire(&ds->done) - ticket) >= 0;
 }
 
+/* drain_lock held.  The fence pairs with the one in snapshot(). */
+static void begin_drain(struct drain_service *ds)
+{
+	add_relaxed(&ds->sequence, 1);
+	fence_release();
+}
+
 /* drain_lock held. */
 static int serve(struct drain_service *ds, struct pcp *self)
 {
@@ -26,7 +33,7 @@ static int serve(struct drain_service *ds, struct pcp *self)
 
 	store_relaxed(&ds->next_ns, os_now_ns() + DRAIN_INTERVAL_NS);
 	TRACE(drain_begin, upto);
-	add_relaxed(&ds->sequence, 1);
+	begin_drain(ds);
 	err = pcp_drain_all(ds->reg, self);
 	ds->reg->drain_small(ds->reg, NULL);
 	add_release(&ds->sequence, 1);
@@ -123,7 +130,7 @@ static unsigned drain_all_idle(struct pcp_registry *reg)
 	unsigned nr;
 
 	lock_acquire(&reg->drain_lock);
-	add_relaxed(&reg->drain_service->sequence, 1);
+	begin_drain(reg->drain_service);
 	nr = pcp_drain_idle(reg);
 	if (!nr)
 		reg->drain_small(reg, NULL);

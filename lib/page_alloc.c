@@ -43,7 +43,9 @@ static void *from_zone(struct pcp_registry *reg, struct zone *zone,
 		      req->flags);
 	pcp_note_claim(reg, zone);
 	result->zeroed = run.fresh_pages == run.nr_pages;
-	thp_advise(zone, run.page, run.nr_pages);
+	/* What is cut up later would leave holes in huge blocks. */
+	if (!req->exact)
+		thp_advise(zone, run.page, run.nr_pages);
 	return span_page_address(zone->span, run.page);
 }
 

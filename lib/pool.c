@@ -364,6 +364,7 @@ int pool_exit(struct pp_pool *pool)
 		return err;
 	}
 	list_del(pool);
+	watch_reap();
 	pressure_exit(&pool->pressure);
 	span_exit(&pool->span);
 	nodes_free(pool->nodes);

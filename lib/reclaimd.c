@@ -97,6 +97,7 @@ static void call_back(struct reclaimd *r, bool is_away)
 static uint64_t balance(struct reclaimd *r, uint64_t now)
 {
 	struct zone *zone = r->zone;
+	bool any;
 
 	if (vmscan_is_hopeless(zone) ||
 	    !xchg_full(&zone->reclaim_wanted, false))
@@ -104,7 +105,7 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
 		return NEVER_NS;
 	call_back(r, true);
-	vmscan_balance(r->reg, zone, 0, now + RUN_NS);
+	any = vmscan_balance(r->reg, zone, 0, now + RUN_NS);
 	call_back(r, false);
 	vmscan_unthrottle(zone);
 	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
@@ -113,7 +114,7 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 	store_relaxed(&zone->reclaim_wanted, true);
 	if (vmscan_is_hopeless(zone))
 		return NEVER_NS;
-	return load_relaxed(&zone->reclaim_failures) ? FAILED_RUN_NS : 0;
+	return any ? 0 : FAILED_RUN_NS;
 }
 
 /* Purging */

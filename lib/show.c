@@ -173,7 +173,8 @@ static int snapshot(struct pp_pool *pool, struct pp_stats *s)
 		seen = load_acquire(sequence);
 		add_all(pool, s);
 		pool_leave(pcp);
-		if (seen % 2 == 0 && load_acquire(sequence) == seen)
+		fence_acquire();
+		if (seen % 2 == 0 && load_relaxed(sequence) == seen)
 			break;
 		os_yield();
 	}

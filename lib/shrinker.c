@@ -8,6 +8,7 @@
 #include "base/bug.h"
 #include "base/waitq.h"
 #include "os/os.h"
+#include "pcp.h"
 #include "scope.h"
 #include "trace.h"
 
@@ -43,15 +44,28 @@ void shrinker_list_init(struct shrinker_list *list)
 	lock_init(&list->lock, LOCK_RANK_SHRINKER);
 }
 
+/* Inside, so that a handler on top of us keeps off the lock. */
+static void hold(struct shrinker_list *list)
+{
+	pcp_enter_without();
+	lock_acquire(&list->lock);
+}
+
+static void let_go(struct shrinker_list *list)
+{
+	lock_release(&list->lock);
+	pcp_leave_without();
+}
+
 void shrinker_add(struct shrinker_list *list, struct shrinker *s)
 {
 	s->list = list;
-	lock_acquire(&list->lock);
+	hold(list);
 	s->next = list->head;
 	if (list->head)
 		list->head->prev = s;
 	list->head = s;
-	lock_release(&list->lock);
+	let_go(list);
 	add_relaxed(&list->nr, 1);
 }
 
@@ -81,7 +95,7 @@ void shrinker_del(struct shrinker *s)
 	struct shrinker_list *list = s->list;
 	uint32_t seen;
 
-	lock_acquire(&list->lock);
+	hold(list);
 	if (own_frame(s))
 		bug_pointer("pp_shrinker_unregister", "", (uintptr_t)s,
 			    " is unregistered by its own callback");
@@ -89,12 +103,12 @@ void shrinker_del(struct shrinker *s)
 	/* Each round waits for a callback to end. */
 	while (s->frames) {
 		seen = load_relaxed(&list->ended);
-		lock_release(&list->lock);
+		let_go(list);
 		waitq_sleep(&list->ended, seen);
-		lock_acquire(&list->lock);
+		hold(list);
 	}
 	unlink_shrinker(s);
-	lock_release(&list->lock);
+	let_go(list);
 	sub_relaxed(&list->nr, 1);
 }
 
@@ -143,9 +157,9 @@ static struct shrinker *first(struct shrinker_list *list,
 {
 	struct shrinker *s;
 
-	lock_acquire(&list->lock);
+	hold(list);
 	s = stop_at(list->head, pass, frame);
-	lock_release(&list->lock);
+	let_go(list);
 	return s;
 }
 
@@ -156,11 +170,11 @@ static struct shrinker *next(struct shrinker *s,
 	struct shrinker_list *list = s->list;
 	bool was_waited_for;
 
-	lock_acquire(&list->lock);
+	hold(list);
 	frame_del(s, frame);
 	was_waited_for = s->dead;
 	s = stop_at(s->next, pass, frame);
-	lock_release(&list->lock);
+	let_go(list);
 	if (was_waited_for)
 		waitq_wake_all(&list->ended);
 	return s;
@@ -280,10 +294,10 @@ bool shrinker_is_inside(struct shrinker_list *list)
 
 	if (!load_relaxed(&list->nr))
 		return false;
-	lock_acquire(&list->lock);
+	hold(list);
 	for (struct shrinker *s = list->head; s && !inside; s = s->next)
 		inside = own_frame(s) != NULL;
-	lock_release(&list->lock);
+	let_go(list);
 	return inside;
 }
 

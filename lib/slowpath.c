@@ -78,15 +78,27 @@ static bool may_serve(const struct vmscan_want *want, struct zone *zone,
  * they may hold in small objects, and what is free in slabs, which a few
  * cached objects may keep from being whole.
  */
+static uint64_t hidden_pages(struct pcp_registry *reg)
+{
+	uint64_t granted, pages = 0;
+
+	/* A handler on top of us keeps off the locks taken here. */
+	pcp_enter_without();
+	granted = pcp_sum_granted_bytes(reg, NULL);
+	if (granted)
+		pages = (uint64_t)pcp_sum_cached_pages(reg) +
+			bytes_to_pages_up(granted + reg->small_free_bytes(reg));
+	pcp_leave_without();
+	return pages;
+}
+
 static bool is_worth_a_drain(struct pcp_registry *reg,
 			     const struct vmscan_want *want)
 {
-	uint64_t granted = pcp_sum_granted_bytes(reg, NULL), hidden;
+	uint64_t hidden = hidden_pages(reg);
 
-	if (!granted)
+	if (!hidden)
 		return false;
-	hidden = (uint64_t)pcp_sum_cached_pages(reg) +
-		 bytes_to_pages_up(granted + reg->small_free_bytes(reg));
 	for_each_zone(zone, reg->zones)
 		if (may_serve(want, zone, hidden))
 			return true;
@@ -212,8 +224,12 @@ static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
 
 	if (now < next)
 		return true;
+	/* Inside: a fork by a handler on top of us leaves alone what is being
+	 * purged. */
+	pcp_enter_without();
 	wait_ns = purge_look(zone, now, load_relaxed(&reg->purge_delay_ns),
 			     INLINE_PURGE_PAGES);
+	pcp_leave_without();
 	store_relaxed(&zone->next_look_ns, wait_ns == PURGE_NEVER_NS ? 0 :
 					   now + wait_ns);
 	return wait_ns != PURGE_NEVER_NS;

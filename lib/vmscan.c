@@ -190,17 +190,15 @@ static bool is_balanced(void *arg)
 
 /* From priority 12 to 1; the priority stays while a pass gets as far as the
  * zone's high mark is. */
-static uint64_t balance(const struct scan *scan)
+static void balance(const struct scan *scan)
 {
 	uint64_t target = max_u64(load_relaxed(&scan->zone->high_pages),
 				  VMSCAN_CLUSTER_PAGES);
 	unsigned priority = SHRINKER_MAX_PRIORITY;
 	struct shrink_pass pass;
-	uint64_t freed = 0;
 
 	for (unsigned i = 0; priority && i < MAX_PASSES; i++) {
 		pass = one_pass(scan, priority, is_balanced);
-		freed += pass.nr_freed;
 		vmscan_unthrottle(scan->zone);
 		if (is_balanced((void *)(uintptr_t)scan) ||
 		    os_now_ns() >= scan->deadline_ns)
@@ -208,11 +206,10 @@ static uint64_t balance(const struct scan *scan)
 		if (pass.nr_scanned < target || !pass.nr_freed)
 			priority--;
 	}
-	return freed;
 }
 
-uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
-			unsigned flags, uint64_t deadline_ns)
+bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
+		    unsigned flags, uint64_t deadline_ns)
 {
 	struct scan scan = {
 		.reg = reg,
@@ -220,12 +217,12 @@ uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 		.deadline_ns = deadline_ns,
 		.flags = flags,
 	};
-	uint64_t before = pcp_given_pages(reg), given, freed = 0;
+	uint64_t before = pcp_given_pages(reg), given;
 	uint64_t free_before = zone_free_pages(zone);
 	unsigned failures = load_relaxed(&zone->reclaim_failures);
 
 	if (can_call_back(reg, flags) && !is_balanced(&scan))
-		freed = balance(&scan);
+		balance(&scan);
 	given = pcp_given_pages(reg) - before;
 	/* What callbacks say that they freed may be nothing of ours. */
 	if (!given && zone_free_pages(zone) <= free_before &&
@@ -234,7 +231,7 @@ uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 			      load_relaxed(&reg->shrinkers->nr) ?
 			      failures + 1 : ZONE_MAX_FAILURES);
 	vmstat_add(reg->vmstat, EVENT_RECLAIMD_PAGES, (int64_t)given);
-	return freed;
+	return given || zone_free_pages(zone) > free_before;
 }
 
 uint64_t vmscan_gently(struct pcp_registry *reg, uint64_t deadline_ns)

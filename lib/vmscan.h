@@ -58,10 +58,10 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want);
  * vmscan_balance() - a run: free memory until the zone is above high.
  * @flags: of the request, for one that does it on its way; without PP_NOFS.
  * @deadline_ns: for a thread that has something else to do.
- * Return: objects freed.
+ * Return: did any page come back?
  */
-uint64_t vmscan_balance(struct pcp_registry *reg, struct zone *zone,
-			unsigned flags, uint64_t deadline_ns);
+bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
+		    unsigned flags, uint64_t deadline_ns);
 
 /* One pass, a sixteenth of what there is, whatever is free: there is pressure
  * from outside. */

@@ -68,7 +68,9 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 
 /* Filters of system calls */
 
-/* Of /proc: which filters this thread is under; 0: none, or not known. */
+/* Of /proc: which filters this thread is under; 0: none. */
+#define UNREADABLE	UINT64_MAX
+
 static uint64_t read_filters(struct watch *w)
 {
 	static const char *const name[] = { "\nSeccomp:\t",
@@ -78,9 +80,11 @@ static uint64_t read_filters(struct watch *w)
 	long len;
 
 	if (sys_call3(SYS_lseek, w->status_fd, 0, SEEK_SET) < 0)
-		return 0;
+		return UNREADABLE;
 	len = sys_read(w->status_fd, w->text, STATUS_BYTES - 1);
-	w->text[len > 0 ? len : 0] = '\0';
+	if (len <= 0)
+		return UNREADABLE;
+	w->text[len] = '\0';
 	for (unsigned i = 0; i < ARRAY_SIZE(name); i++) {
 		line = strstr(w->text, name[i]);
 		filters = filters << 16;
@@ -93,7 +97,9 @@ static uint64_t read_filters(struct watch *w)
 /* Without /proc there is nothing to look at either. */
 static bool is_confined(struct watch *w)
 {
-	return w->status_fd < 0 || read_filters(w) != w->filters;
+	uint64_t filters = w->status_fd < 0 ? UNREADABLE : read_filters(w);
+
+	return filters == UNREADABLE || filters != w->filters;
 }
 
 /* Pressure */
@@ -266,7 +272,8 @@ static void look_soon(struct watch *w)
 }
 
 /* Sleeps until something happens, or it is time to look. */
-static void await(struct watch *w, uint64_t now)
+/* False: waiting itself is refused, by a filter. */
+static bool await(struct watch *w, uint64_t now)
 {
 	bool may_hear = now >= w->next_event_ns;
 	struct pollfd fds[] = {
@@ -285,10 +292,11 @@ static void await(struct watch *w, uint64_t now)
 	nr = sys_call6(SYS_ppoll, (long)(uintptr_t)fds, ARRAY_SIZE(fds),
 		       (long)(uintptr_t)&ts, 0, 0, 0);
 	if (nr <= 0)
-		return;
+		return nr == 0 || nr == -EINTR;
 	hear(w, fds[0].revents, os_now_ns());
 	if (fds[1].revents)
 		look_soon(w);
+	return true;
 }
 
 /* Whether to go on */
@@ -338,8 +346,8 @@ static void watch_loop(struct watch *w)
 			if (!may_go_on(w))
 				return;
 		}
-		await(w, now);
-	} while (w->next_look_ns != UINT64_MAX || w->psi_fd >= 0);
+	} while (await(w, now) &&
+		 (w->next_look_ns != UINT64_MAX || w->psi_fd >= 0));
 	store_relaxed(&w->state, WATCH_REFUSED);
 }
 
@@ -396,13 +404,9 @@ static bool claim_start(struct watch *w)
 	return cas_acquire(&w->state, &state, WATCH_STARTING);
 }
 
-void watch_start(struct pp_pool *pool)
+/* The state is STARTING, by us. */
+static void start_claimed(struct watch *w)
 {
-	struct watch *w = &the_watch;
-
-	if (!reclaimd_is_running(&pool->registry) ||
-	    !claim_start(w))
-		return;
 	if (w->is_joinable)
 		helper_thread_rejoin(&w->thread);
 	w->is_joinable = false;
@@ -421,6 +425,32 @@ void watch_start(struct pp_pool *pool)
 		w->is_joinable = false;
 		store_release(&w->state, WATCH_NONE);
 	}
+}
+
+void watch_start(struct pp_pool *pool)
+{
+	struct watch *w = &the_watch;
+
+	if (reclaimd_is_running(&pool->registry) && claim_start(w))
+		start_claimed(w);
+}
+
+void watch_reap(void)
+{
+	struct watch *w = &the_watch;
+	int state = load_acquire(&w->state), as_it_was = state;
+
+	if ((state != WATCH_IDLE && state != WATCH_REFUSED) ||
+	    !cas_acquire(&w->state, &state, WATCH_STARTING))
+		return;
+	if (as_it_was == WATCH_IDLE && has_work(w)) {
+		start_claimed(w);
+		return;
+	}
+	if (w->is_joinable)
+		helper_thread_rejoin(&w->thread);
+	w->is_joinable = false;
+	store_release(&w->state, as_it_was);
 }
 
 void watch_forget(void)

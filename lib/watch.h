@@ -55,6 +55,9 @@ void watch_start(struct pp_pool *pool);
 /* In the child of a fork, while it is alone: the thread is not there. */
 void watch_forget(void);
 
+/* A pool is gone: joins the thread if it has ended.  No lock held. */
+void watch_reap(void);
+
 /* For tests. */
 enum watch_state watch_state(void);
 

@@ -506,6 +506,7 @@ static uint64_t place_in_backed(struct zone *zone,
 					    (unsigned)req->align_pages);
 		if (pos != PAGEBLOCK_NOT_FOUND)
 			return ((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
+		place_settle(zone, nr);	/* its bound may be lower now */
 	}
 	return PLACE_NONE;
 }

@@ -16,7 +16,6 @@
  * somebody may set.
  */
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -176,17 +175,6 @@ static int wait_in_parts(struct wait *wait, wait_fn *fn, void *arg,
 	return got;
 }
 
-static int ms_up(const struct timespec *ts)
-{
-	uint64_t ms;
-
-	if (!ts)
-		return -1;
-	ms = (uint64_t)ts->tv_sec * 1000 +
-	     ((uint64_t)ts->tv_nsec + NS_PER_MS - 1) / NS_PER_MS;
-	return ms > INT_MAX ? INT_MAX : (int)ms;
-}
-
 static uint64_t from_ms(int ms)
 {
 	return ms < 0 ? FOREVER_NS : (uint64_t)ms * NS_PER_MS;
@@ -265,13 +253,17 @@ struct epoll_args {
 	struct epoll_event	*events;
 };
 
+/* By ppoll: a signal without a handler that came between two parts ends an
+ * epoll_pwait, but not that. */
 static int epoll_part(void *arg, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
 	struct epoll_args *args = arg;
+	struct pollfd p = { .fd = args->fd, .events = POLLIN };
+	int got = real_ppoll(&p, 1, timeout, mask);
 
-	return real_epoll_pwait(args->fd, args->events, args->nr,
-				ms_up(timeout), mask);
+	return got <= 0 ? got : real_epoll_pwait(args->fd, args->events,
+						 args->nr, 0, NULL);
 }
 
 int epoll_pwait(int fd, struct epoll_event *events, int nr, int timeout,
@@ -279,10 +271,15 @@ int epoll_pwait(int fd, struct epoll_event *events, int nr, int timeout,
 {
 	struct epoll_args args = { fd, nr, events };
 	struct wait wait;
+	int got;
 
 	FIND_REAL(epoll_pwait);
 	if (!is_to_be_cut(&wait, from_ms(timeout)))
 		return real_epoll_pwait(fd, events, nr, timeout, mask);
+	/* What is there, or wrong, already. */
+	got = real_epoll_pwait(fd, events, nr, 0, mask);
+	if (got)
+		return got;
 	return wait_in_parts(&wait, epoll_part, &args, mask);
 }
 
@@ -295,6 +292,7 @@ PP_EXPORT int epoll_wait(int fd, struct epoll_event *events, int nr,
 /* The sets, which a part that ends without an event has emptied. */
 struct select_args {
 	int	nr;
+	size_t	bytes;		/* of a set: what the kernel touches of it */
 	fd_set	*set[3];
 	fd_set	saved[3];
 };
@@ -306,7 +304,7 @@ static int select_part(void *arg, const struct timespec *timeout,
 
 	for (int i = 0; i < 3; i++)
 		if (args->set[i])
-			memcpy(args->set[i], &args->saved[i], sizeof(fd_set));
+			memcpy(args->set[i], &args->saved[i], args->bytes);
 	return real_pselect(args->nr, args->set[0], args->set[1],
 			    args->set[2], timeout, mask);
 }
@@ -314,12 +312,15 @@ static int select_part(void *arg, const struct timespec *timeout,
 static int select_in_parts(struct wait *wait, int nr, fd_set **set,
 			   const sigset_t *mask)
 {
-	struct select_args args = { .nr = nr };
+	struct select_args args = {
+		.nr = nr,
+		.bytes = ((size_t)nr + 63) / 64 * 8,
+	};
 
 	for (int i = 0; i < 3; i++) {
 		args.set[i] = set[i];
 		if (set[i])
-			memcpy(&args.saved[i], set[i], sizeof(fd_set));
+			memcpy(&args.saved[i], set[i], args.bytes);
 	}
 	return wait_in_parts(wait, select_part, &args, mask);
 }
@@ -392,9 +393,10 @@ static uint64_t sleep_ns(clockid_t clock, int flags,
 {
 	uint64_t want_ns = from_timespec(want), now_ns = os_now_ns();
 
-	if (clock != CLOCK_MONOTONIC && (clock != CLOCK_REALTIME || flags))
+	if (!want ||
+	    (clock != CLOCK_MONOTONIC && (clock != CLOCK_REALTIME || flags)))
 		return 0;
-	if (!flags)
+	if (!flags || want_ns == FOREVER_NS)
 		return want_ns;
 	return want_ns > now_ns ? want_ns - now_ns : 0;
 }
@@ -422,7 +424,7 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 	int got;
 
 	FIND_REAL(nanosleep);
-	if (!is_to_be_cut(&wait, from_timespec(want)))
+	if (!want || !is_to_be_cut(&wait, from_timespec(want)))
 		return real_nanosleep(want, left);
 	got = wait_in_parts(&wait, sleep_part, NULL, NULL);
 	if (got && left)
@@ -433,12 +435,8 @@ int nanosleep(const struct timespec *want, struct timespec *left)
 PP_EXPORT unsigned int sleep(unsigned int seconds)
 {
 	struct timespec want = { .tv_sec = (time_t)seconds }, left = { 0, 0 };
-	int saved = errno;
 
-	if (!nanosleep(&want, &left))
-		return 0;
-	errno = saved;
-	return (unsigned)left.tv_sec + (left.tv_nsec >= 500000000);
+	return nanosleep(&want, &left) ? (unsigned)left.tv_sec : 0;
 }
 
 PP_EXPORT int usleep(useconds_t us)

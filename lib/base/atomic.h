@@ -39,6 +39,10 @@
 #define xchg_full(p, v)		\
 	atomic_exchange_explicit(p, v, memory_order_seq_cst)
 #define load_full(p)		atomic_load_explicit(p, memory_order_seq_cst)
+/* What was loaded before is older than what is loaded after; what is stored
+ * before is seen before what is stored after. */
+#define fence_acquire()		atomic_thread_fence(memory_order_acquire)
+#define fence_release()		atomic_thread_fence(memory_order_release)
 #define cas_acquire(p, old, new)					\
 	atomic_compare_exchange_strong_explicit(p, old, new,		\
 			memory_order_acquire, memory_order_relaxed)
