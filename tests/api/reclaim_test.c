@@ -966,10 +966,8 @@ static void test_reclaim_child_unregisters_under_a_lost_thread(void **state)
 	pid_t child;
 
 	(void)state;
-	if (!CHILD_MAY_MAKE_THREADS) {
-		print_message("# not under the thread sanitizer\n");
-		skip();
-	}
+	if (!CHILD_MAY_MAKE_THREADS)
+		test_skip("not under the thread sanitizer");
 	pool = pool_make_one_zone("16M");
 	pthread_barrier_init(&h.inside, NULL, 2);
 	pthread_barrier_init(&h.leave, NULL, 2);
