@@ -366,26 +366,35 @@ static uint64_t place_in_partial(struct zone *zone,
 	return PLACE_NONE;
 }
 
+/* In free pages of one block that have their memory. */
+static uint64_t place_in_backed_block(struct zone *zone, uint32_t nr,
+				      const struct zone_request *req)
+{
+	unsigned pos = pageblock_find_backed(block_at(zone, nr),
+					     (unsigned)req->nr_pages,
+					     (unsigned)req->align_pages);
+
+	if (pos != PAGEBLOCK_NOT_FOUND)
+		return ((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
+	place_settle(zone, nr);	/* its bound may be lower now */
+	return PLACE_NONE;
+}
+
 static uint64_t place_in_spare_list(struct zone *zone, unsigned list,
 				    const struct zone_request *req)
 {
 	uint32_t nr = zone->spare_lists[list - LIST_FIRST], next;
-	unsigned pos;
+	uint64_t page = PLACE_NONE;
 
-	for (unsigned i = 0; nr != PAGEBLOCK_NONE && i < PLACE_SEARCH_BLOCKS;
-	     i++, nr = next) {
+	for (unsigned i = 0; nr != PAGEBLOCK_NONE && page == PLACE_NONE &&
+	     i < PLACE_SEARCH_BLOCKS; i++, nr = next) {
 		struct pageblock *b = block_at(zone, nr);
 
 		next = b->spare_next;
-		if (b->spare_bound < req->nr_pages)
-			continue;
-		pos = pageblock_find_backed(b, (unsigned)req->nr_pages,
-					    (unsigned)req->align_pages);
-		if (pos != PAGEBLOCK_NOT_FOUND)
-			return ((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
-		place_settle(zone, nr);	/* its bound may be lower now */
+		if (b->spare_bound >= req->nr_pages)
+			page = place_in_backed_block(zone, nr, req);
 	}
-	return PLACE_NONE;
+	return page;
 }
 
 /* Where there is memory already. */
@@ -497,16 +506,12 @@ static uint64_t place_in_backed(struct zone *zone,
 				const struct zone_request *req)
 {
 	for (uint32_t nr = zone->range.first; nr < zone->frontier_block; nr++) {
-		struct pageblock *b = block_at(zone, nr);
-		unsigned pos;
+		uint64_t page = PLACE_NONE;
 
-		if (b->nr_spare < req->nr_pages)
-			continue;
-		pos = pageblock_find_backed(b, (unsigned)req->nr_pages,
-					    (unsigned)req->align_pages);
-		if (pos != PAGEBLOCK_NOT_FOUND)
-			return ((uint64_t)nr << PAGEBLOCK_SHIFT) + pos;
-		place_settle(zone, nr);	/* its bound may be lower now */
+		if (block_at(zone, nr)->nr_spare >= req->nr_pages)
+			page = place_in_backed_block(zone, nr, req);
+		if (page != PLACE_NONE)
+			return page;
 	}
 	return PLACE_NONE;
 }

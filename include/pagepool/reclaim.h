@@ -116,7 +116,7 @@ int pp_shrinker_register(struct pp_pool *pool,
  *
  * Waits for callbacks under way; none runs after it returns.  Called from one
  * of the shrinker's own callbacks, which would wait for itself, it stops the
- * program.
+ * program; two callbacks that take back each other wait for ever.
  */
 void pp_shrinker_unregister(struct pp_shrinker_id *id);
 
