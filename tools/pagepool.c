@@ -174,13 +174,26 @@ static void put_preload(void)
 	}
 }
 
-static int run(char **argv)
+/* The command itself reads the environment, and says once what is wrong. */
+static struct pp_config *config_without_environment(void)
 {
+	char **environment = environ;
 	struct pp_config *config;
 	int err;
 
-	if (pp_config_create(&config))
-		die(EXIT_USAGE, "%s", strerror(ENOMEM));
+	environ = NULL;
+	err = pp_config_create(&config);
+	environ = environment;
+	if (err)
+		die(EXIT_USAGE, "%s", strerror(-err));
+	return config;
+}
+
+static int run(char **argv)
+{
+	struct pp_config *config = config_without_environment();
+	int err;
+
 	while (*argv && strncmp(*argv, "--", 2) == 0 && (*argv)[2])
 		argv += take_option(config, argv);
 	if (*argv && strcmp(*argv, "--") == 0)
