@@ -138,7 +138,9 @@ def threads(limit):
         for _ in range(5):
             keep = []
             try:
-                fill(lambda n: bytearray(64 * 1024 + n), keep, limit, 65536)
+                # The ballast, too, may wait for what others hold.
+                insist(lambda: fill(lambda n: bytearray(64 * 1024 + n),
+                                    keep, limit, 65536))
             finally:
                 sizes = [0, 0]
                 if keep:
