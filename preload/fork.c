@@ -11,6 +11,7 @@
  * can be.
  */
 #include <pthread.h>
+#include <signal.h>
 
 #include "preload.h"
 
@@ -18,10 +19,26 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+/*
+ * The lock is recursive, but taken a moment before its owner is noted, and let
+ * go a moment after: a handler that forks in between waits for its own thread.
+ */
+static void without_signals(void (*work)(void))
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	err = pthread_sigmask(SIG_BLOCK, &all, &before);
+	work();
+	if (!err)
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static void on_prepare(void)
 {
 	if (_IO_list_lock)
-		_IO_list_lock();
+		without_signals(_IO_list_lock);
 	pool_fork_prepare();
 }
 
@@ -29,7 +46,7 @@ static void on_parent(void)
 {
 	pool_fork_parent();
 	if (_IO_list_unlock)
-		_IO_list_unlock();
+		without_signals(_IO_list_unlock);
 }
 
 static void on_child(void)
