@@ -46,6 +46,8 @@ struct pp_pool;
 #define PP_NOIO		0x0100u	/* reclaim for it does no I/O */
 #define PP_NOFS		0x0200u	/* reclaim for it calls no shrinker: the
 				 * caller holds a lock that one may take */
+#define PP_RETRY_MAYFAIL 0x0400u /* whatever helps, but no victims */
+#define PP_NOFAIL	0x0800u	/* waits until it can be served */
 
 /**
  * pp_config_create() - settings: the defaults, then the environment.

@@ -20,11 +20,12 @@
 #define LINE_BYTES		512
 #define STDERR			2
 #define DEFAULT_PURGE_DELAY_NS	10000000000ull
+#define DEFAULT_OOM_TIMEOUT_NS	1000000000ull
 #define NS_PER_MS		1000000ull
 
 enum setting_kind {
 	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_TIME, KIND_SIGNAL, KIND_BOOL,
-	KIND_STATS, KIND_NUMA, KIND_THP
+	KIND_STATS, KIND_NUMA, KIND_THP, KIND_OOM
 };
 
 struct setting {
@@ -48,6 +49,11 @@ static const struct setting settings[] = {
 	  true, "a number from 1 to 3000" },
 	{ "purge_delay", KIND_TIME, FIELD(purge_delay_ns), 0,
 	  CONFIG_MAX_DELAY_NS, true, "a time such as 10s or 500ms" },
+	{ "oom", KIND_OOM, FIELD(oom), 0, 0, true, "fail or abort" },
+	{ "oom_timeout", KIND_TIME, FIELD(oom_timeout_ns), 0,
+	  CONFIG_MAX_DELAY_NS, true, "a time such as 1s or 200ms" },
+	{ "oom_reserve", KIND_SIZE, FIELD(oom_reserve_bytes), 0,
+	  CONFIG_MAX_LIMIT_BYTES, true, "a size such as 1M, or 0" },
 	{ "pressure_signal", KIND_SIGNAL, FIELD(pressure_signal), 0,
 	  CONFIG_MAX_SIGNAL, true,
 	  "a signal such as USR1 or 10, or 0 for none" },
@@ -73,6 +79,7 @@ void config_defaults(struct pp_config *config)
 	memset(config, 0, sizeof(*config));
 	config->watermark_scale = 10;
 	config->purge_delay_ns = DEFAULT_PURGE_DELAY_NS;
+	config->oom_timeout_ns = DEFAULT_OOM_TIMEOUT_NS;
 }
 
 /* Values */
@@ -236,6 +243,28 @@ static int set_numa(struct pp_config *config, const char *value)
 	return err;
 }
 
+/* Which of @names; -EINVAL: none. */
+static int find_name(const char *const *names, size_t nr, const char *value)
+{
+	for (size_t i = 0; i < nr; i++)
+		if (strcmp(value, names[i]) == 0)
+			return (int)i;
+	return -EINVAL;
+}
+
+static int set_oom(struct pp_config *config, const char *value)
+{
+	static const char *const names[] = {
+		[OOM_FAIL] = "fail",
+		[OOM_ABORT] = "abort",
+	};
+	int i = find_name(names, ARRAY_SIZE(names), value);
+
+	if (i >= 0)
+		config->oom = (enum oom_setting)i;
+	return i < 0 ? i : 0;
+}
+
 static int set_thp(struct pp_config *config, const char *value)
 {
 	static const char *const names[] = {
@@ -244,12 +273,11 @@ static int set_thp(struct pp_config *config, const char *value)
 		[THP_NEVER] = "never",
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (strcmp(value, names[i]) == 0) {
-			config->thp = (enum thp_setting)i;
-			return 0;
-		}
-	return -EINVAL;
+	int i = find_name(names, ARRAY_SIZE(names), value);
+
+	if (i >= 0)
+		config->thp = (enum thp_setting)i;
+	return i < 0 ? i : 0;
 }
 
 static int parse_value(const struct setting *s, const char *value,
@@ -286,6 +314,8 @@ static int apply(struct pp_config *config, const struct setting *s,
 		return set_numa(config, value);
 	if (s->kind == KIND_THP)
 		return set_thp(config, value);
+	if (s->kind == KIND_OOM)
+		return set_oom(config, value);
 	err = parse_value(s, value, &n);
 	if (err)
 		return err;

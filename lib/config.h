@@ -42,11 +42,17 @@ struct numa_setting {
 /* Transparent huge pages; see thp.h. */
 enum thp_setting { THP_AUTO, THP_ALWAYS, THP_NEVER };
 
+/* What happens to a request that fails. */
+enum oom_setting { OOM_FAIL, OOM_ABORT };
+
 struct pp_config {
 	uint64_t	limit_bytes;		/* 0: auto */
 	uint64_t	min_free_bytes;		/* 0: by the formula */
 	uint64_t	watermark_scale;	/* 1/10000 of managed */
 	uint64_t	purge_delay_ns;
+	uint64_t	oom_timeout_ns;		/* a request waits at most */
+	uint64_t	oom_reserve_bytes;	/* 0: by the formula */
+	enum oom_setting oom;
 	uint64_t	pressure_signal;	/* 0: none */
 	bool		strict;
 	bool		verbose;

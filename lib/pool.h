@@ -19,7 +19,8 @@
 
 #define POOL_FLAGS_KNOWN \
 	(PP_NOWAIT | PP_HIGH | PP_MEMALLOC | PP_NOMEMALLOC | PP_NORETRY | \
-	 PP_ZERO | PP_NOWARN | PP_THISNODE | PP_NOIO | PP_NOFS)
+	 PP_ZERO | PP_NOWARN | PP_THISNODE | PP_NOIO | PP_NOFS | \
+	 PP_RETRY_MAYFAIL | PP_NOFAIL)
 
 struct pp_pool {
 	struct zone		*zones;		/* const: all of them */
