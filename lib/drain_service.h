@@ -35,7 +35,7 @@ struct drain_service {
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
-	/* where there is no thread, see slowpath_idle() */
+	/* where there is no thread, see inline_reclaim_idle() */
 	_Atomic uint64_t	next_idle_ns;	/* at caches */
 	_Atomic uint64_t	next_look_ns;	/* at what is spare, too */
 	_Atomic bool		has_nothing;	/* there was nothing to do */
