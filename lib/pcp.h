@@ -172,7 +172,7 @@ struct pcp_registry {
 	struct slab_heap *heap;	/* for flush_small() */
 	/* for those above */
 	struct drain_service *drain_service;
-	struct shrinker_list *shrinkers;
+	struct callback_list *shrinkers;
 	struct pressure	*pressure;
 	struct reclaimd	*reclaimd;	/* one a zone */
 	struct vmstat	*vmstat;

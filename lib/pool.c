@@ -106,7 +106,7 @@ void pool_fork_child(void)
 
 	for_each_pool(pool) {
 		reclaimd_forget_all(&pool->registry);
-		shrinker_forget_others(&pool->shrinkers);
+		callback_forget_others(&pool->shrinkers);
 		pressure_forget(&pool->pressure);
 		claim_forget(&pool->registry);
 		pcp_mark_orphans(&pool->registry);
@@ -214,7 +214,7 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 {
 	struct pcp_registry *reg = &pool->registry;
 
-	shrinker_list_init(&pool->shrinkers);
+	callback_list_init(&pool->shrinkers, LOCK_RANK_SHRINKER);
 	reg->shrinkers = &pool->shrinkers;
 	pressure_init(&pool->pressure, (int)config->pressure_signal);
 	reg->pressure = &pool->pressure;

@@ -39,7 +39,7 @@ struct pp_pool {
 	struct vmstat		vmstat;
 	struct slab_heap	heap;
 	struct drain_service	drain_service;
-	struct shrinker_list	shrinkers;
+	struct callback_list	shrinkers;
 	struct pressure		pressure;
 	struct reclaimd		one_reclaimd;	/* where there is one zone */
 

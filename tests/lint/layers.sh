@@ -15,7 +15,7 @@ layers="
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
-8	claim shrinker pressure purge
+8	claim callback shrinker pressure purge
 9	vmscan drain_service helper_thread reclaimd show_waiting
 10	inline_reclaim slowpath
 11	slab slab_class slab_number slab_books
