@@ -118,6 +118,13 @@ void callback_list_wake(struct callback_list *list)
 	waitq_wake_all(&list->ended);
 }
 
+static bool is_worth_waiting(const struct callback *cb, uint64_t now_ns)
+{
+	return cb->inside != thread_identity() &&
+	       callback_state(cb, now_ns) == CALLBACK_IS_BUSY &&
+	       !load_relaxed(&cb->has_nothing);
+}
+
 /* From @cb on, the first that may be entered, entered. */
 static struct callback *stop_at(struct callback *cb, struct callback_walk *walk)
 {
@@ -132,7 +139,7 @@ static struct callback *stop_at(struct callback *cb, struct callback_walk *walk)
 			break;
 		}
 		now = now ? now : os_now_ns();
-		walk->nr_busy += callback_state(cb, now) == CALLBACK_IS_BUSY;
+		walk->nr_busy += is_worth_waiting(cb, now);
 	}
 	return cb;
 }
@@ -179,8 +186,7 @@ static uint64_t first_stuck_ns(struct callback_list *list, uint64_t now_ns)
 
 	callback_hold(list);
 	for (struct callback *cb = list->head; cb; cb = cb->next)
-		if (cb->inside != thread_identity() &&
-		    callback_state(cb, now_ns) == CALLBACK_IS_BUSY)
+		if (is_worth_waiting(cb, now_ns))
 			first = min_u64(first, load_relaxed(&cb->since_ns) +
 					       load_relaxed(&list->stuck_ns));
 	callback_let_go(list);

@@ -54,6 +54,8 @@ struct callback {
 
 	/* lock, or the thread inside, to write */
 	_Atomic uint64_t	since_ns;
+	/* the thread inside: it had nothing when it was last asked */
+	_Atomic bool		has_nothing;
 };
 
 struct callback_list {
@@ -74,7 +76,8 @@ struct callback_walk {
 	bool		(*may_enter)(const struct callback *cb,
 				     const void *arg);
 	const void	*arg;
-	/* result: of those, how many others are inside, but not stuck */
+	/* result: of those, how many are worth waiting for: another thread is
+	 * inside, not stuck, and it had something when it was last asked */
 	unsigned	nr_busy;
 };
 
@@ -134,7 +137,9 @@ void callback_progress(struct callback *cb, uint64_t nr);
  * callback_list_wait() - wait for those that are inside to get on.
  *
  * Sleeps until an object that is busy now is left, becomes stuck, or any says
- * that it gets on.  Objects that the caller is inside do not count.
+ * that it gets on.  Objects that the caller is inside do not count, nor those
+ * that had nothing when they were last asked: where there is nothing to be
+ * freed, no request is to wait for another that finds this out, too.
  * Context: no lock held, the thread's cache left.
  */
 enum callback_wait callback_list_wait(struct callback_list *list,

@@ -70,7 +70,10 @@ static uint64_t count_one(struct shrinker *s, unsigned flags)
 	size_t n = s->ops.count(s->ops.arg, &shrink);
 
 	callback_progress(&s->cb, 0);
-	return n >= PP_SHRINK_EMPTY ? 0 : n;
+	if (n >= PP_SHRINK_EMPTY)
+		n = 0;
+	store_relaxed(&s->cb.has_nothing, !n);
+	return n;
 }
 
 /* One batch of at most @most objects; how many were looked at, 0: none, and
@@ -126,6 +129,7 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 
 	if (!freeable)
 		return;
+	pass->has_freeable = true;
 	deferred = xchg_relaxed(&s->deferred, 0);
 	plan = shrink_plan(freeable, pass->priority, s->ops.seeks, deferred);
 	TRACE(mm_shrink_slab_start, s->cb.name, deferred, pass->flags, freeable,

@@ -47,6 +47,7 @@ struct shrink_pass {
 	void		*arg;
 	/* results */
 	uint64_t	nr_scanned, nr_freed;	/* objects */
+	bool		has_freeable;
 	unsigned	nr_busy;	/* shrinkers passed over, since another
 					 * thread was inside; not the stuck */
 };

@@ -88,12 +88,15 @@ static bool would_be_served(void *arg)
 /* Harder and harder; objects freed. */
 static uint64_t scan_all_priorities(struct scan *scan, bool (*enough)(void *))
 {
+	struct shrink_pass pass;
 	uint64_t freed = 0;
 
 	for (unsigned i = 0; i <= SHRINKER_MAX_PRIORITY; i++) {
-		freed += one_pass(scan, SHRINKER_MAX_PRIORITY - i,
-				  enough).nr_freed;
-		if (enough(scan) || os_now_ns() >= scan->deadline_ns)
+		pass = one_pass(scan, SHRINKER_MAX_PRIORITY - i, enough);
+		freed += pass.nr_freed;
+		/* Where there is nothing, asking harder brings nothing. */
+		if (!pass.has_freeable || enough(scan) ||
+		    os_now_ns() >= scan->deadline_ns)
 			break;
 	}
 	return freed;
