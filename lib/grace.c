@@ -16,7 +16,7 @@ void grace_begin(uint64_t bytes)
 	if (now < g->until_ns && bytes <= GRACE_MAX_BYTES)
 		return;
 	g->until_ns = now + GRACE_NS;
-	g->nr_dips = 0;
+	g->taken_bytes = 0;
 }
 
 bool grace_take(uint64_t bytes)
@@ -24,8 +24,9 @@ bool grace_take(uint64_t bytes)
 	struct grace *g = &grace_of_thread;
 
 	if (!g->until_ns || bytes > GRACE_MAX_BYTES ||
-	    g->nr_dips >= GRACE_MAX_DIPS || os_now_ns() >= g->until_ns)
+	    g->taken_bytes + bytes > GRACE_TOTAL_BYTES ||
+	    os_now_ns() >= g->until_ns)
 		return false;
-	g->nr_dips++;
+	g->taken_bytes += bytes;
 	return true;
 }

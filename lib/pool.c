@@ -7,7 +7,6 @@
 
 #include "backing.h"
 #include "claim.h"
-#include "grace.h"
 #include "os/os.h"
 #include "show.h"
 #include "thp.h"
@@ -542,9 +541,7 @@ void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
 	now.flags = scope_add(now.flags);
 	run = alloc_pages(&pool->registry, pcp, &now, result);
 	pool_leave(pcp);
-	if (likely(run))
-		grace_end();
-	else
+	if (unlikely(!run))
 		run = alloc_run_slow(pool, &now, result);
 	inline_reclaim_end(&pool->registry, now.flags);
 	return run;
@@ -611,9 +608,7 @@ void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 	flags = scope_add(flags);
 	object = object_once(pool, pcp, class, flags, result);
 	pool_leave(pcp);
-	if (likely(object))
-		grace_end();
-	else
+	if (unlikely(!object))
 		object = alloc_object_slow(pool, class, flags, result);
 	inline_reclaim_end(&pool->registry, flags);
 	return object;

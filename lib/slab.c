@@ -30,12 +30,13 @@ static void partial_add(struct slab_heap *heap, struct slab_bin *bin,
 			uint32_t number)
 {
 	struct slab *slab = slab_at(heap->span, number);
+	uint32_t *head = &bin->partial[slab->of_reserve];
 
 	slab->prev = SLAB_NONE;
-	slab->next = bin->partial;
-	if (bin->partial != SLAB_NONE)
-		slab_at(heap->span, bin->partial)->prev = number;
-	bin->partial = number;
+	slab->next = *head;
+	if (*head != SLAB_NONE)
+		slab_at(heap->span, *head)->prev = number;
+	*head = number;
 }
 
 static void partial_del(struct slab_heap *heap, struct slab_bin *bin,
@@ -46,7 +47,7 @@ static void partial_del(struct slab_heap *heap, struct slab_bin *bin,
 	if (slab->prev != SLAB_NONE)
 		slab_at(heap->span, slab->prev)->next = slab->next;
 	else
-		bin->partial = slab->next;
+		bin->partial[slab->of_reserve] = slab->next;
 	if (slab->next != SLAB_NONE)
 		slab_at(heap->span, slab->next)->prev = slab->prev;
 }
@@ -124,6 +125,34 @@ static bool depot_put(struct slab_heap *heap, struct zone *zone,
 
 /* Taking from the depot, or else from slabs */
 
+/* May a request have a page of the zone, as things stand? */
+static bool may_have(struct slab_heap *heap, const struct slab_want *want)
+{
+	struct zone *zone = &heap->reg->zones[want->zone];
+
+	return want->flags & (PP_HIGH | PP_MEMALLOC) ||
+	       zone_free_pages(zone) > page_floor_pages(zone, want->flags);
+}
+
+/* From the slabs of one list. */
+static uint32_t take_listed(struct slab_heap *heap, struct slab_bin *bin,
+			    unsigned which, uint32_t object_bytes,
+			    uint32_t want, void **chain)
+{
+	uint32_t n = 0;
+
+	/* Each round takes an object at least. */
+	while (n < want && bin->partial[which] != SLAB_NONE) {
+		uint32_t number = bin->partial[which];
+		struct slab *slab = slab_at(heap->span, number);
+
+		n += slab_take(heap, slab, object_bytes, want - n, chain);
+		if (!slab_has_to_give(slab))
+			partial_del(heap, bin, number);
+	}
+	return n;
+}
+
 /* Into an empty magazine: a chain of the depot of up to @most objects, or else
  * @want, which is no more, from slabs.  Returns how many. */
 static uint32_t bin_take(struct slab_heap *heap, const struct slab_want *from,
@@ -135,15 +164,10 @@ static uint32_t bin_take(struct slab_heap *heap, const struct slab_want *from,
 	lock_acquire(&bin->lock);
 	n = depot_take(bin, bytes, most, chain);
 	bin->nr_out -= n;	/* was counted when it left its slab */
-	/* Each round takes an object at least. */
-	while (n < want && bin->partial != SLAB_NONE) {
-		uint32_t number = bin->partial;
-		struct slab *slab = slab_at(heap->span, number);
-
-		n += slab_take(heap, slab, bytes, want - n, chain);
-		if (!slab_has_to_give(slab))
-			partial_del(heap, bin, number);
-	}
+	if (n < want)
+		n += take_listed(heap, bin, 0, bytes, want - n, chain);
+	if (n < want && bin->partial[1] != SLAB_NONE && may_have(heap, from))
+		n += take_listed(heap, bin, 1, bytes, want - n, chain);
 	bin->nr_out += n;
 	lock_release(&bin->lock);
 	return n;
@@ -151,8 +175,8 @@ static uint32_t bin_take(struct slab_heap *heap, const struct slab_want *from,
 
 /* Making and ending slabs */
 
-/* Would a slab be of what only such requests may have?  What they leave of it
- * goes to anybody. */
+/* Would so many pages be of what only such requests may have?  With 0: were
+ * those that it got? */
 static bool is_in_reserve(struct slab_heap *heap, const struct slab_want *want,
 			  uint64_t nr_pages)
 {
@@ -212,7 +236,8 @@ static struct slab *slab_new(struct slab_heap *heap, struct pcp *pcp,
 	slab = slab_at(heap->span, number);
 	*slab = (struct slab){
 		.page = (uint32_t)page,
-		.nr_pages = (uint16_t)nr_pages,
+		.nr_pages = (uint16_t)(nr_pages & 0x7fff),
+		.of_reserve = is_in_reserve(heap, want, 0),
 		.nr_objects = (uint16_t)(pages_to_bytes(nr_pages) / sc->bytes),
 		.magic = sc->magic,
 	};
@@ -578,9 +603,11 @@ void *slab_alloc_slow(struct slab_heap *heap, struct pcp *pcp, unsigned class,
 	result->why = FAILURE_LIMIT;
 	if (pcp && slab_may_pop(heap, flags)) {
 		want.zone = pcp_refill_zone(pcp)->index;
-		return slab_refill(heap, pcp, &want, result);
+		if (!is_in_reserve(heap, &want, slab_class[class].nr_pages))
+			return slab_refill(heap, pcp, &want, result);
+	} else {
+		want.zone = direct_zone(heap, flags);
 	}
-	want.zone = direct_zone(heap, flags);
 	return slab_alloc_direct(heap, pcp, &want, result);
 }
 
@@ -626,7 +653,7 @@ void slab_heap_init(struct slab_heap *heap, struct pcp_registry *reg,
 		struct slab_bin *bin = slab_bin_at(heap, i);
 
 		lock_init(&bin->lock, LOCK_RANK_SLAB);
-		bin->partial = SLAB_NONE;
+		bin->partial[0] = bin->partial[1] = SLAB_NONE;
 		bin->nr_slabs = 0;
 		bin->nr_chains = 0;
 		bin->depot_bytes = 0;

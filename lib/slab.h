@@ -29,6 +29,11 @@
  *	head -> o -> o -> o	<=>	[o.o..o][..oo..][oooo--]
  *					 free is linked, -- never touched yet
  *
+ * A slab made of what only requests with PP_HIGH or PP_MEMALLOC may have is as
+ * short as can be, fills no magazine, and gives what is left of it to such
+ * requests only, until there is memory for all again (Linux mm/slab.c had that
+ * as pfmemalloc, from C. Lameter's and P. Zijlstra's work of 2007).
+ *
  * A free object carries a link in its first word and a mark, which is its own
  * address and a large odd number, in its second: a free that finds the mark is
  * a double free.  The mark is wiped when the object is handed out.
@@ -36,7 +41,8 @@
  * For each slab, under the class's lock:
  * I1: nr_free == length of the list at free
  * I2: nr_free <= nr_carved <= nr_objects
- * I3: the slab is in the class's list iff nr_free or uncarved objects are left
+ * I3: the slab is in the class's list partial[of_reserve] iff nr_free or
+ *     uncarved objects are left
  * I4: every slab in the list has been handed objects: nr_carved > 0
  * I5: every page of the slab has MAP_SLAB, its class and its number in the map
  */
@@ -56,7 +62,8 @@ struct slab {
 	uint32_t	page;
 	uint32_t	magic;		/* of its class, see slab_starts_at() */
 	uint16_t	nr_objects;
-	uint16_t	nr_pages;	/* 0: the number is not in use */
+	uint16_t	nr_pages : 15;	/* 0: the number is not in use */
+	uint16_t	of_reserve : 1;	/* only a few could have had its pages */
 
 	/* the class's lock */
 	uint16_t	nr_free;
@@ -92,7 +99,8 @@ struct slab_chain {
 /* The slabs of one class. */
 struct slab_bin {
 	struct lock	lock;		/* rank SLAB */
-	uint32_t	partial;	/* slabs that have objects to give */
+	uint32_t	partial[2];	/* slabs that have objects to give; [1]:
+					 * those of the reserve */
 	uint32_t	nr_slabs;
 	uint32_t	nr_chains;	/* in the depot */
 	uint64_t	depot_bytes;

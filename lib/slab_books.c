@@ -81,10 +81,10 @@ static int verify_slab(struct slab_heap *heap, unsigned class,
 	return 0;
 }
 
-static int verify_bin(struct slab_heap *heap, struct slab_bin *bin,
-		      unsigned class)
+static int verify_list(struct slab_heap *heap, struct slab_bin *bin,
+		       unsigned class, unsigned which)
 {
-	uint32_t nr = bin->partial, n = 0;
+	uint32_t nr = bin->partial[which], n = 0;
 
 	for (; nr != SLAB_NONE && n <= bin->nr_slabs; n++) {
 		struct slab *slab = slab_at(heap->span, nr);
@@ -92,11 +92,19 @@ static int verify_bin(struct slab_heap *heap, struct slab_bin *bin,
 
 		if (err)
 			return err;
-		if (!slab_has_to_give(slab))
+		if (!slab_has_to_give(slab) || slab->of_reserve != which)
 			return 3;
 		nr = slab->next;
 	}
 	return n > bin->nr_slabs ? 3 : 0;
+}
+
+static int verify_bin(struct slab_heap *heap, struct slab_bin *bin,
+		      unsigned class)
+{
+	int err = verify_list(heap, bin, class, 0);
+
+	return err ? err : verify_list(heap, bin, class, 1);
 }
 
 int slab_verify(struct slab_heap *heap)

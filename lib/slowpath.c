@@ -59,6 +59,15 @@ static PP_COLD void *alloc_pages_slow(struct pcp_registry *reg,
 	return run;
 }
 
+/* Served with more than low left: there is memory again.  Not if it was only
+ * what the thread has just freed itself, on its way to a handler. */
+static PP_COLD void end_grace(struct pcp_registry *reg)
+{
+	for_each_zone(zone, reg->zones)
+		if (zone_free_pages(zone) > load_relaxed(&zone->low_pages))
+			grace_end();
+}
+
 void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 		  const struct page_request *req, struct page_result *result)
 {
@@ -66,6 +75,8 @@ void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 
 	if (unlikely(!run))
 		run = alloc_pages_slow(reg, pcp, req, result);
+	else if (grace_is_begun())
+		end_grace(reg);
 	TRACE(mm_page_alloc, run, req->nr_pages, req->flags);
 	return run;
 }
@@ -350,8 +361,6 @@ static void *attempt(struct slow_request *s)
 		   (int64_t)(os_now_ns() - s->since_ns));
 	run = s->attempt(s, s->flags);
 	s->since_ns = os_now_ns();
-	if (run)
-		grace_end();
 	return run;
 }
 

@@ -21,6 +21,8 @@
 #define OVER_NS		(130 * NS_PER_MS)
 #define LARGE_BYTES	(1u << 20)
 #define SPARE_BYTES	(64u << 10)
+/* More than lies between min and low. */
+#define MUCH_BYTES (1u << 20)
 #define MAX_ATTEMPTS	30
 
 static const size_t small_sizes[] = { 100, 250, 500, 1000, 1500, 2000 };
@@ -298,10 +300,12 @@ static void nothing_of_what_is_left_of_it(void)
 	check_end();
 }
 
-/* A run that was served without the reserve: memory is there again. */
+/* A run that was served while there is more than the low mark: memory is there
+ * again, even if it is gone soon after. */
 static void a_success_ends_it(void)
 {
-	void *spare = malloc(SPARE_BYTES), *head = NULL;
+	void *spare = malloc(SPARE_BYTES), *much = malloc(MUCH_BYTES);
+	void *head = NULL;
 	struct small small;
 
 	fill_up(&head);
@@ -310,13 +314,16 @@ static void a_success_ends_it(void)
 		give(&small);
 		CHECK(large_fails());
 		free(spare);
+		free(much);
 		spare = malloc(opaque(SPARE_BYTES));
-		CHECK(spare != NULL);
+		much = malloc(opaque(MUCH_BYTES));
+		CHECK(spare && much);
 		if (!CHECK(is_refused(small_sizes[i])))
 			check_say("size %zu\n", small_sizes[i]);
 		let_it_pass();
 	}
 	free(spare);
+	free(much);
 	drop(&head);
 	check_end();
 }
