@@ -3,6 +3,7 @@
 #include "shrinker.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/bug.h"
@@ -245,6 +246,7 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 	uint64_t freed_before = pass->nr_freed;
 	struct shrink_plan plan;
 
+	store_relaxed(&s->last_count, freeable);
 	if (!freeable)
 		return;
 	deferred = xchg_relaxed(&s->deferred, 0);
@@ -286,6 +288,32 @@ uint64_t shrinker_count_all(struct shrinker_list *list, unsigned flags)
 	scope_leave(scope);
 	errno = saved;
 	return sum;
+}
+
+static struct shrinker_fact fact_of(struct shrinker *s)
+{
+	struct shrinker_fact fact = {
+		.last_count = load_relaxed(&s->last_count),
+		.deferred = load_relaxed(&s->deferred),
+		.is_inside = s->frames != NULL,
+	};
+
+	memcpy(fact.name, s->name, sizeof(fact.name));
+	return fact;
+}
+
+unsigned shrinker_list_facts(struct shrinker_list *list,
+			     struct shrinker_fact *out, unsigned most)
+{
+	unsigned n = 0;
+
+	hold(list);
+	/* Bounded by the list's length. */
+	for (struct shrinker *s = list->head; s; s = s->next, n++)
+		if (n < most)
+			out[n] = fact_of(s);
+	let_go(list);
+	return n;
 }
 
 bool shrinker_is_inside(struct shrinker_list *list)

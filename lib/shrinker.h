@@ -49,6 +49,7 @@ struct shrinker {
 
 	/* any thread */
 	_Atomic uint64_t	deferred;	/* objects */
+	_Atomic uint64_t	last_count;	/* what count() said last */
 
 	/* list->lock */
 	struct shrink_frame	*frames;
@@ -101,6 +102,17 @@ void shrinker_run_all(struct shrinker_list *list, struct shrink_pass *pass);
 
 /* Objects that could be freed, all together, of those that may be asked. */
 uint64_t shrinker_count_all(struct shrinker_list *list, unsigned flags);
+
+/* What is known of a shrinker without asking it. */
+struct shrinker_fact {
+	char		name[SHRINKER_NAME_BYTES];
+	uint64_t	last_count, deferred;	/* objects */
+	bool		is_inside;	/* a thread is in its callback */
+};
+
+/* Fills in the first @most; returns how many there are.  No callback runs. */
+unsigned shrinker_list_facts(struct shrinker_list *list,
+			     struct shrinker_fact *out, unsigned most);
 
 /* Is the calling thread in a callback? */
 bool shrinker_is_inside(struct shrinker_list *list);
