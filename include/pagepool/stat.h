@@ -73,7 +73,7 @@ enum pp_stat {
 enum pp_failure {
 	PP_FAILURE_NONE,		/* there was none yet */
 	PP_FAILURE_LIMIT,		/* the limit, nothing to be freed */
-	PP_FAILURE_TOO_BIG,		/* more than the limit could ever hold */
+	PP_FAILURE_TOO_BIG,		/* more than the limit ever holds */
 	PP_FAILURE_ADDRESS_SPACE,	/* no run of addresses that long */
 	PP_FAILURE_OS,			/* the kernel refused memory */
 	PP_FAILURE_PURGE,		/* it did not take memory back */
