@@ -477,12 +477,38 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 	return p;
 }
 
+/* As malloc(), but that NULL is no failure yet. */
+static void *try_alloc(struct pp_pool *pool, size_t bytes)
+{
+	struct page_result result;
+
+	if (pool_is_nested(pool))
+		return early_alloc(bytes, 1);
+	return try_in_pool(pool, pool_enter(pool), bytes, 1, &result);
+}
+
+/* The same for a small object, which the thread may have. */
+static void *try_object(struct pp_pool *pool, size_t bytes)
+{
+	struct pcp *pcp = pp_self;
+	struct page_result result;
+	void *object;
+
+	if (likely(pcp_enter(pcp))) {
+		object = slab_pop(pcp, slab_class_of[(bytes + 15) / 16]);
+		if (unlikely(!object))
+			return try_in_pool(pool, pcp, bytes, 1, &result);
+		pcp_leave(pcp);
+		return object;
+	}
+	return try_alloc(pool, bytes);
+}
+
 /* To become smaller needs no memory: what cannot be had is no failure. */
 static void *realloc_smaller(struct pp_pool *pool, void *p, size_t bytes)
 {
-	struct page_result result;
-	void *to = pool_is_nested(pool) ? early_alloc(bytes, 1) :
-		   try_in_pool(pool, pool_enter(pool), bytes, 1, &result);
+	void *to = bytes <= MALLOC_SMALL_BYTES ? try_object(pool, bytes) :
+						 try_alloc(pool, bytes);
 
 	if (!to)
 		return p;
