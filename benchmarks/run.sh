@@ -69,6 +69,7 @@ all()
 	run create
 	run pressure --quiet 60
 	run pressure --passes 1
+	run failing
 	run refill --ours "$ours"
 	run metadata --ours "$ours"
 	run scale --ours "$ours"

@@ -170,7 +170,7 @@ void *pp_alloc_aligned(struct pp_pool *pool, size_t nr_pages,
 	};
 
 	if (!pool || !nr_pages || !is_pow2(align_pages) ||
-	    flags & ~POOL_FLAGS_KNOWN)
+	    !pool_flags_are_valid(flags))
 		return refuse(EINVAL);
 	return api_alloc_run(pool, &req);
 }
@@ -229,7 +229,7 @@ static void free_run(struct pp_pool *pool, void *run, const char *entry)
 	pcp = pool_enter(pool);
 	page_free(&pool->registry, pcp, span_page_of(&pool->span, run), word);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
 }
 
 void pp_free_pages(struct pp_pool *pool, void *run)
@@ -274,7 +274,7 @@ static void *realloc_by_remap(struct pp_pool *pool, void *run, uint32_t word,
 	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
 		run = page_move(&pool->registry, page, word, nr_pages, floor);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, flags);
+	inline_reclaim_end(&pool->registry, flags);
 	return run;
 }
 
@@ -294,7 +294,7 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 
 	if (!run)
 		return pp_alloc_pages(pool, nr_pages, flags);
-	if (!pool || !nr_pages || flags & ~POOL_FLAGS_KNOWN)
+	if (!pool || !nr_pages || !pool_flags_are_valid(flags))
 		return refuse(EINVAL);
 	word = live_run(pool, run, "pp_realloc_pages");
 	have = run_word_pages(word);

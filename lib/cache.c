@@ -42,7 +42,7 @@ static void object_free(struct pp_pool *pool, void *object, uint32_t word)
 	pcp = pool_enter(pool);
 	pool_free(pool, pcp, object, word);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
 }
 
 int pp_cache_create(struct pp_pool *pool, const char *name,
@@ -80,7 +80,7 @@ void *pp_cache_alloc(struct pp_cache *cache, unsigned flags)
 	struct page_result result;
 	void *object;
 
-	if (!cache || flags & ~POOL_FLAGS_KNOWN) {
+	if (!cache || !pool_flags_are_valid(flags)) {
 		errno = EINVAL;
 		return NULL;
 	}

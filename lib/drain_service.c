@@ -29,15 +29,18 @@ static void begin_drain(struct drain_service *ds)
 static int serve(struct drain_service *ds, struct pcp *self)
 {
 	uint32_t upto = load_relaxed(&ds->wanted);
+	uint64_t begun = os_now_ns(), ended;
 	int err;
 
-	store_relaxed(&ds->next_ns, os_now_ns() + DRAIN_INTERVAL_NS);
 	TRACE(drain_begin, upto);
 	begin_drain(ds);
 	err = pcp_drain_all(ds->reg, self);
 	ds->reg->drain_small(ds->reg, NULL);
 	add_release(&ds->sequence, 1);
 	vmstat_add(ds->reg->vmstat, EVENT_DRAINS, 1);
+	ended = os_now_ns();
+	store_relaxed(&ds->next_ns, ended + max_u64(DRAIN_INTERVAL_NS,
+			(ended - begun) * DRAIN_REST_FACTOR));
 	TRACE(drain_end, upto, err);
 	/* Release: pairs with the acquire in is_served(). */
 	store_release(&ds->done, upto);

@@ -4,7 +4,8 @@
  *
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
- * one drain.  Two drains begin at least DRAIN_INTERVAL_NS apart.  reclaimd
+ * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine times
+ * what the last one took: they have a tenth of a CPU at the most.  reclaimd
  * drains; where there is no thread, or it is in a callback of the program,
  * which may wait for a lock that the request's thread holds, or the request
  * says that it holds such locks, those who want a drain do it themselves under
@@ -22,8 +23,8 @@
 
 /* Between two looks at idle caches. */
 #define DRAIN_IDLE_NS		1000000000ull
-/* At most twenty drains a second. */
-#define DRAIN_INTERVAL_NS	50000000ull
+#define DRAIN_INTERVAL_NS	1000000ull
+#define DRAIN_REST_FACTOR	9u
 /* What a request waits at the most. */
 #define DRAIN_WAIT_NS		1000000000ull
 
@@ -35,7 +36,7 @@ struct drain_service {
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
-	/* where there is no thread, see slowpath_idle() */
+	/* where there is no thread, see inline_reclaim_idle() */
 	_Atomic uint64_t	next_idle_ns;	/* at caches */
 	_Atomic uint64_t	next_look_ns;	/* at what is spare, too */
 	_Atomic bool		has_nothing;	/* there was nothing to do */

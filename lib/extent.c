@@ -112,7 +112,7 @@ bool pagepool_extent_free(struct pp_pool *pool, void *extent, size_t nr_pages)
 	if (pcp)
 		add_single_writer(&pcp->given_pages, nr_pages);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
 	errno = saved;
 	return true;
 }

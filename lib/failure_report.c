@@ -320,14 +320,10 @@ static void collect_users(struct pp_pool *pool, struct failure_facts *f)
 					      FAILURE_MAX_SHRINKERS);
 }
 
-/*
- * The name of a callback that a thread has been in for too long.  The list of
- * callbacks knows; the shrinkers' list of today does not tell since when.
- */
-static bool name_stuck(struct pp_pool *pool PP_UNUSED, char *name PP_UNUSED,
-		       size_t size PP_UNUSED)
+/* A callback that a thread has been in for too long. */
+static bool name_stuck(struct pp_pool *pool, char *name, size_t size)
 {
-	return false;
+	return callback_name_stuck(&pool->shrinkers, name, size);
 }
 
 /* Out */

@@ -55,7 +55,7 @@ void *pp_numa_alloc(struct pp_pool *pool, unsigned index, size_t nr_pages,
 		.node = pool && pool->nodes ? index + 1 : 0,
 	};
 
-	if (!pool || !nr_pages || flags & ~POOL_FLAGS_KNOWN) {
+	if (!pool || !nr_pages || !pool_flags_are_valid(flags)) {
 		errno = EINVAL;
 		return NULL;
 	}

@@ -12,16 +12,17 @@ uint64_t page_floor_pages(struct zone *zone, unsigned flags)
 {
 	uint64_t min = load_relaxed(&zone->min_pages);
 
-	if (flags & PP_NOMEMALLOC)
-		return min;
-	if (flags & PP_MEMALLOC)
-		return 0;
-	if (flags & PP_HIGH) {
-		min -= min / 2;
-		if (flags & PP_NOWAIT)
-			min -= min / 4;
+	if (!(flags & PP_NOMEMALLOC)) {
+		if (flags & PP_MEMALLOC)
+			return 0;
+		if (flags & PP_HIGH) {
+			min -= min / 2;
+			return flags & PP_NOWAIT ? min - min / 4 : min;
+		}
 	}
-	return min;
+	if (flags & PAGE_CLAIMANT)
+		return min;
+	return min + load_relaxed(&zone->claimed_pages);
 }
 
 static void *from_zone(struct pcp_registry *reg, struct zone *zone,
@@ -125,9 +126,9 @@ static void *from_cache(struct pcp *pcp, const struct page_request *req,
 		/* What is for a few is not put where all take from: the floor
 		 * is that of an ordinary request at least. */
 		pcp_refill_runs(pcp, run_word_bin(word), zone,
-				load_relaxed(pcp->registry->nodes ?
-					     &zone->low_pages :
-					     &zone->min_pages), &result->why);
+				pcp->registry->nodes ?
+				low_floor_pages(zone, 0) :
+				page_floor_pages(zone, 0), &result->why);
 	}
 	return pcp_pop_run(pcp, word);
 }

@@ -12,6 +12,9 @@
 #include "pagepool.h"
 #include "pcp.h"
 
+/* Beside PP_*: the request of the thread that has the claim, see claim.h. */
+#define PAGE_CLAIMANT	0x10000u
+
 struct page_request {
 	uint64_t	nr_pages;
 	uint64_t	align_pages;	/* a power of two */
@@ -31,7 +34,8 @@ struct page_result {
  * page_floor_pages() - what a request must leave free.
  *
  * Source: Linux mm/page_alloc.c since 6.3, __zone_watermark_ok(): HIGH may
- * use half of min, HIGH that cannot wait 5/8 of it, MEMALLOC all.
+ * use half of min, HIGH that cannot wait 5/8 of it, MEMALLOC all.  Who may use
+ * nothing of min leaves what another thread has claimed, too.
  */
 uint64_t page_floor_pages(struct zone *zone, unsigned flags);
 

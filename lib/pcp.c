@@ -28,7 +28,8 @@ uint64_t pcp_share_bytes(const struct pcp *pcp)
 	uint64_t min = load_relaxed(&zone->min_pages);
 	uint32_t nr = load_relaxed(&zone->nr_caches);
 
-	if (free <= min)
+	/* And nothing that somebody else waits for. */
+	if (free <= min + load_relaxed(&zone->claimed_pages))
 		return 0;
 	hide = load_relaxed(&zone->low_pages) - min;
 	if (free > load_relaxed(&zone->high_pages))

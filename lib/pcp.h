@@ -172,7 +172,7 @@ struct pcp_registry {
 	struct slab_heap *heap;	/* for flush_small() */
 	/* for those above */
 	struct drain_service *drain_service;
-	struct shrinker_list *shrinkers;
+	struct callback_list *shrinkers;
 	struct pressure	*pressure;
 	struct reclaimd	*reclaimd;	/* one a zone */
 	struct vmstat	*vmstat;
@@ -181,9 +181,12 @@ struct pcp_registry {
 	_Atomic(void *)	deferred;
 
 	/* any thread: there is something to do outside of the caches, such as
-	 * to tell the program that memory is low; see slowpath.h */
+	 * to tell the program that memory is low; see inline_reclaim.h */
 	_Atomic bool	work_due;
-	_Atomic uint64_t purge_delay_ns;	/* the setting */
+	_Atomic uint64_t purge_delay_ns;	/* settings */
+	_Atomic uint64_t oom_timeout_ns, oom_reserve_bytes;
+	_Atomic uint64_t claimant;	/* a thread's identity, see claim.h */
+	struct memwait	memwait;	/* requests that wait for memory */
 	/* watch to write, for reclaimd: how often memory was short outside of
 	 * the pool; what the limit auto comes to by now, 0: as it was */
 	_Atomic uint32_t outside_pressure;

@@ -500,8 +500,10 @@ void pcp_registry_init(struct pcp_registry *reg, struct zone *zones,
 	reg->vmstat = vmstat;
 	reg->head = NULL;
 	store_relaxed(&reg->nr_pcps, 0);
-	for_each_zone(zone, zones)
+	for_each_zone(zone, zones) {
 		zone->work_due = &reg->work_due;
+		zone->memwait = &reg->memwait;
+	}
 	lock_init(&reg->drain_lock, LOCK_RANK_DRAIN);
 	pcp_drain_init();
 	update_thresholds(reg);

@@ -6,7 +6,9 @@
 #include <pthread.h>
 
 #include "backing.h"
+#include "claim.h"
 #include "failure.h"
+#include "grace.h"
 #include "os/os.h"
 #include "thp.h"
 #include "watch.h"
@@ -103,8 +105,9 @@ void pool_fork_child(void)
 
 	for_each_pool(pool) {
 		reclaimd_forget_all(&pool->registry);
-		shrinker_forget_others(&pool->shrinkers);
+		callback_forget_others(&pool->shrinkers);
 		pressure_forget(&pool->pressure);
+		claim_forget(&pool->registry);
 		pcp_mark_orphans(&pool->registry);
 		if (!inside)
 			adopt_isolated(pool);
@@ -198,17 +201,26 @@ static struct reclaimd *reclaimd_storage(struct pp_pool *pool)
 		pool->nodes->nr * SLAB_ZONE_BYTES);
 }
 
+void pool_set_waits(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct pcp_registry *reg = &pool->registry;
+
+	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
+	store_relaxed(&reg->oom_timeout_ns, config->oom_timeout_ns);
+	store_relaxed(&reg->oom_reserve_bytes, config->oom_reserve_bytes);
+}
+
 static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 {
 	struct pcp_registry *reg = &pool->registry;
 
-	shrinker_list_init(&pool->shrinkers);
+	callback_list_init(&pool->shrinkers, LOCK_RANK_SHRINKER);
 	reg->shrinkers = &pool->shrinkers;
 	pressure_init(&pool->pressure, (int)config->pressure_signal);
 	reg->pressure = &pool->pressure;
 	drain_service_init(&pool->drain_service, reg);
 	reg->drain_service = &pool->drain_service;
-	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
+	pool_set_waits(pool, config);
 	reclaimd_init_all(reclaimd_storage(pool), reg);
 }
 
@@ -475,27 +487,76 @@ int pool_drain(struct pp_pool *pool)
 	return err;
 }
 
+/* A request between two attempts */
+
+struct run_request {
+	struct slow_request	slow;	/* first */
+	struct pp_pool		*pool;
+	struct page_request	req;
+	struct page_result	*result;
+};
+
+static void *attempt_run(struct slow_request *slow, unsigned flags)
+{
+	struct run_request *r = container_of(slow, struct run_request, slow);
+	struct pcp *pcp = pool_enter(r->pool);
+	void *run;
+
+	r->req.flags = flags;
+	run = alloc_pages(&r->pool->registry, pcp, &r->req, r->result);
+	pool_leave(pcp);
+	slow->why = r->result->why;
+	return run;
+}
+
+static PP_COLD void *alloc_run_slow(struct pp_pool *pool,
+				    const struct page_request *req,
+				    struct page_result *result)
+{
+	struct run_request r = {
+		.slow = {
+			.reg = &pool->registry,
+			.attempt = attempt_run,
+			.flags = req->flags,
+			.node = req->node,
+			.nr_pages = req->nr_pages,
+			.bytes = pages_to_bytes(req->nr_pages),
+			.why = result->why,
+		},
+		.pool = pool,
+		.req = *req,
+		.result = result,
+	};
+	void *run = slowpath_run(&r.slow);
+
+	result->why = r.slow.why;
+	return run;
+}
+
 void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
 		     const struct page_request *req,
 		     struct page_result *result)
 {
-	struct slowpath sp = slowpath_begin(req->flags);
 	struct page_request now = *req;
 	void *run;
 
-	now.flags = sp.flags;
-	/* Bounded by slowpath_again(). */
-	for (;;) {
-		run = alloc_pages(&pool->registry, pcp, &now, result);
-		pool_leave(pcp);
-		if (run || !slowpath_again(&sp, &pool->registry, now.nr_pages,
-					   now.node, result->why))
-			break;
-		pcp = pool_enter(pool);
-	}
-	slowpath_end(&pool->registry, sp.flags);
+	now.flags = scope_add(now.flags);
+	run = alloc_pages(&pool->registry, pcp, &now, result);
+	pool_leave(pcp);
+	if (likely(run))
+		grace_end();
+	else
+		run = alloc_run_slow(pool, &now, result);
+	inline_reclaim_end(&pool->registry, now.flags);
 	return run;
 }
+
+struct object_request {
+	struct slow_request	slow;	/* first */
+	struct pp_pool		*pool;
+	unsigned		class;
+	struct page_result	*result;
+};
 
 static void *object_once(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 			 unsigned flags, struct page_result *result)
@@ -508,23 +569,54 @@ static void *object_once(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 						 flags, result);
 }
 
+static void *attempt_object(struct slow_request *slow, unsigned flags)
+{
+	struct object_request *r = container_of(slow, struct object_request,
+						slow);
+	struct pcp *pcp = pool_enter(r->pool);
+	void *object = object_once(r->pool, pcp, r->class, flags, r->result);
+
+	pool_leave(pcp);
+	slow->why = r->result->why;
+	return object;
+}
+
+static PP_COLD void *alloc_object_slow(struct pp_pool *pool, unsigned class,
+				       unsigned flags,
+				       struct page_result *result)
+{
+	struct object_request r = {
+		.slow = {
+			.reg = &pool->registry,
+			.attempt = attempt_object,
+			.flags = flags,
+			.nr_pages = bytes_to_pages_up(slab_class[class].bytes),
+			.bytes = slab_class[class].bytes,
+			.why = result->why,
+		},
+		.pool = pool,
+		.class = class,
+		.result = result,
+	};
+	void *object = slowpath_run(&r.slow);
+
+	result->why = r.slow.why;
+	return object;
+}
+
 void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 			unsigned flags, struct page_result *result)
 {
-	uint64_t least_pages = bytes_to_pages_up(slab_class[class].bytes);
-	struct slowpath sp = slowpath_begin(flags);
 	void *object;
 
-	/* Bounded by slowpath_again(). */
-	for (;;) {
-		object = object_once(pool, pcp, class, sp.flags, result);
-		pool_leave(pcp);
-		if (object || !slowpath_again(&sp, &pool->registry,
-					      least_pages, 0, result->why))
-			break;
-		pcp = pool_enter(pool);
-	}
-	slowpath_end(&pool->registry, sp.flags);
+	flags = scope_add(flags);
+	object = object_once(pool, pcp, class, flags, result);
+	pool_leave(pcp);
+	if (likely(object))
+		grace_end();
+	else
+		object = alloc_object_slow(pool, class, flags, result);
+	inline_reclaim_end(&pool->registry, flags);
 	return object;
 }
 

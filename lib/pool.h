@@ -22,6 +22,13 @@
 	 PP_ZERO | PP_NOWARN | PP_THISNODE | PP_NOIO | PP_NOFS | \
 	 PP_RETRY_MAYFAIL | PP_NOFAIL)
 
+/* What cannot wait can fail. */
+static inline bool pool_flags_are_valid(unsigned flags)
+{
+	return !(flags & ~POOL_FLAGS_KNOWN) &&
+	       !(flags & PP_NOFAIL && flags & PP_NOWAIT);
+}
+
 struct pp_pool {
 	struct zone		*zones;		/* const: all of them */
 	struct nodes		*nodes;		/* const; NULL: one zone */
@@ -32,7 +39,7 @@ struct pp_pool {
 	struct vmstat		vmstat;
 	struct slab_heap	heap;
 	struct drain_service	drain_service;
-	struct shrinker_list	shrinkers;
+	struct callback_list	shrinkers;
 	struct pressure		pressure;
 	struct reclaimd		one_reclaimd;	/* where there is one zone */
 
@@ -150,6 +157,9 @@ void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word);
 
 /* Sets what `numa` says.  -EINVAL: it names nodes that are not there. */
 int pool_set_numa(struct pp_pool *pool, const struct numa_setting *setting);
+
+/* What waits how long, and for how much. */
+void pool_set_waits(struct pp_pool *pool, const struct pp_config *config);
 
 /* A run for the public functions, whose arguments are checked: sets errno and
  * counts failures.  In api.c. */

@@ -360,7 +360,7 @@ static int set_locked(struct pp_pool *pool, const char *name,
 	store_relaxed(&pool->verbose, config.verbose);
 	store_relaxed(&pool->oom_aborts, config.oom == OOM_ABORT);
 	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
-	store_relaxed(&pool->registry.purge_delay_ns, config.purge_delay_ns);
+	pool_set_waits(pool, &config);
 	/* What is spare is looked at with the new delay. */
 	for_each_zone(zone, pool->zones) {
 		store_relaxed(&zone->next_look_ns, 0);

@@ -33,15 +33,6 @@ static bool is_valid(const struct pp_shrinker *s)
 	       s->scan && !(s->flags & ~all) && s->flags != all;
 }
 
-static void copy_name(char *to, const char *from)
-{
-	size_t len = strlen(from);
-
-	len = len < SHRINKER_NAME_BYTES ? len : SHRINKER_NAME_BYTES - 1;
-	memcpy(to, from, len);
-	to[len] = '\0';
-}
-
 int pp_shrinker_register(struct pp_pool *pool,
 			 const struct pp_shrinker *shrinker,
 			 struct pp_shrinker_id **out)
@@ -64,8 +55,8 @@ int pp_shrinker_register(struct pp_pool *pool,
 	memset(id, 0, sizeof(*id));
 	id->pool = pool;
 	id->shrinker.ops = *shrinker;
-	copy_name(id->shrinker.name, shrinker->name);
-	id->shrinker.ops.name = id->shrinker.name;
+	callback_set_name(&id->shrinker.cb, shrinker->name);
+	id->shrinker.ops.name = id->shrinker.cb.name;
 	id->self = id;
 	*out = id;
 	shrinker_add(&pool->shrinkers, &id->shrinker);
@@ -102,7 +93,7 @@ long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages)
 	if (!pool)
 		return -EINVAL;
 	if (pool_is_nested(pool) || want.flags & PP_MEMALLOC ||
-	    shrinker_is_inside(&pool->shrinkers))
+	    callback_is_inside(&pool->shrinkers))
 		return -EDEADLK;
 	pool_start_own_threads(pool);
 	/* What threads have cached is as good as freed. */

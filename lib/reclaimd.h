@@ -35,7 +35,8 @@
  * library a pool; never from inside an allocation, since pthread_create()
  * allocates, and the loader's locks may be held.  They have no descriptor (see
  * helper_thread.h for the rest), and do not exist in the child of a fork.
- * Where there is none, requests do a slice of the work (slowpath.h).
+ * Where there is none, requests do a slice of the work
+ * (inline_reclaim.h).
  *
  * Allocating nothing, reclaim needs no memory to free some; callbacks of the
  * program that allocate are served from the reserve.

@@ -151,6 +151,17 @@ static uint32_t bin_take(struct slab_heap *heap, const struct slab_want *from,
 
 /* Making and ending slabs */
 
+/* Would a slab be of what only such requests may have?  What they leave of it
+ * goes to anybody. */
+static bool is_in_reserve(struct slab_heap *heap, const struct slab_want *want,
+			  uint64_t nr_pages)
+{
+	struct zone *zone = &heap->reg->zones[want->zone];
+
+	return want->flags & (PP_HIGH | PP_MEMALLOC) &&
+	       zone_free_pages(zone) < nr_pages + page_floor_pages(zone, 0);
+}
+
 static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
 			const struct slab_want *want,
 			struct page_result *result)
@@ -162,8 +173,11 @@ static void *slab_pages(struct slab_heap *heap, struct pcp *pcp,
 		.flags = want->flags,
 		.node = heap->reg->nodes ? want->zone + 1 : 0,
 	};
-	void *run = alloc_pages(heap->reg, pcp, &req, result);
+	void *run = NULL;
 
+	result->why = FAILURE_LIMIT;
+	if (!is_in_reserve(heap, want, sc->nr_pages))
+		run = alloc_pages(heap->reg, pcp, &req, result);
 	/* Near the limit one object is better than none. */
 	if (!run && result->why == FAILURE_LIMIT) {
 		req.nr_pages = bytes_to_pages_up(sc->bytes);

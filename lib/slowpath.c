@@ -2,17 +2,24 @@
 /* slowpath.c - see slowpath.h. */
 #include "slowpath.h"
 
+#include "claim.h"
+#include "drain_service.h"
+#include "grace.h"
 #include "mempolicy.h"
 #include "node.h"
 #include "os/os.h"
 #include "pressure.h"
-#include "purge.h"
+#include "show_waiting.h"
 #include "trace.h"
 #include "vmscan.h"
 
-/* What one request does of reclaimd's work where there is no reclaimd. */
-#define INLINE_RECLAIM_NS	1000000ull
-#define INLINE_PURGE_PAGES	512u
+/* Of PP_NOFAIL, between two rounds in which nothing was given back: a limit
+ * may have been raised, the kernel may have memory again. */
+#define WAIT_ROUND_NS		100000000ull
+/* And between two lines that say that it waits. */
+#define WAIT_LINE_NS		10000000000ull
+
+/* An attempt */
 
 static void note_time(struct pcp_registry *reg, struct pcp *pcp,
 		      uint64_t start_ns)
@@ -63,7 +70,7 @@ void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 	return run;
 }
 
-/* Between attempts */
+/* DRAIN */
 
 static bool may_serve(const struct vmscan_want *want, struct zone *zone,
 		      uint64_t more_pages)
@@ -105,210 +112,308 @@ static bool is_worth_a_drain(struct pcp_registry *reg,
 	return false;
 }
 
-static void wake_reclaimd(struct pcp_registry *reg)
+/* The states */
+
+enum slow_state {
+	SLOW_ATTEMPT, SLOW_FIT, SLOW_RESERVE, SLOW_WAKE, SLOW_CLEAN,
+	SLOW_RECLAIM, SLOW_DRAIN, SLOW_AGAIN, SLOW_OOM, SLOW_FAIL, SLOW_WAIT,
+	SLOW_SERVED, SLOW_FAILED	/* the ends */
+};
+
+static struct zone *only_zone(const struct slow_request *s)
 {
-	for_each_zone(zone, reg->zones)
-		pcp_note_claim(reg, zone);
+	struct pcp_registry *reg = s->reg;
+
+	if (!reg->nodes || !(s->flags & PP_THISNODE))
+		return NULL;
+	return &reg->zones[s->node ? s->node - 1 :
+			   mempolicy_here(reg->nodes)];
+}
+
+static struct vmscan_want want_of(const struct slow_request *s)
+{
+	return (struct vmscan_want){
+		.nr_pages = s->nr_pages,
+		.flags = s->flags,
+		.only = only_zone(s),
+		.deadline_ns = s->deadline_ns,
+	};
+}
+
+static bool is_late(const struct slow_request *s)
+{
+	return os_now_ns() >= s->deadline_ns;
+}
+
+static enum slow_state fail(struct slow_request *s, enum failure why)
+{
+	s->why = why;
+	return SLOW_FAIL;
+}
+
+/* Only the limit gives way to what is done here. */
+static enum slow_state look_at_reason(struct slow_request *s)
+{
+	return s->why == FAILURE_LIMIT ? SLOW_RESERVE : SLOW_FAIL;
+}
+
+static void *take_from_reserve(struct slow_request *s)
+{
+	if (!(s->flags & SLOWPATH_MAY_GRACE) || !grace_take(s->bytes))
+		return NULL;
+	return s->attempt(s, s->flags | PP_HIGH);
+}
+
+static enum slow_state wake(struct slow_request *s)
+{
+	pressure_raise(s->reg, PP_PRESSURE_MIN);
+	for_each_zone(zone, s->reg->zones)
+		pcp_note_claim(s->reg, zone);
+	if (s->flags & (PP_NORETRY | PP_NOWAIT) && !(s->flags & PP_NOFAIL))
+		return fail(s, FAILURE_CANNOT_WAIT);
+	if (is_late(s))
+		return fail(s, FAILURE_TIMEOUT);
+	return s->flags & PP_MEMALLOC ? SLOW_CLEAN : SLOW_RECLAIM;
+}
+
+static enum slow_state clean(struct slow_request *s)
+{
+	const struct vmscan_want want = want_of(s);
+
+	if (s->cleaned)
+		return fail(s, FAILURE_IN_RECLAIM);
+	s->cleaned = true;
+	return vmscan_clean(s->reg, &want) ? SLOW_ATTEMPT :
+	       fail(s, FAILURE_IN_RECLAIM);
+}
+
+/* Whoever frees memory in vain, since others take it, lays claim to it. */
+static void claim(struct slow_request *s)
+{
+	if (!s->has_claim && claim_begin(s->reg, s->nr_pages)) {
+		s->has_claim = true;
+		s->flags |= PAGE_CLAIMANT;
+	}
 }
 
 /* reclaimd may be in a shrinker that waits for a lock of the caller's. */
-static bool may_wait_for_reclaimd(const struct slowpath *sp)
+static bool may_wait_for_reclaimd(const struct slow_request *s)
 {
-	return !(sp->flags & PP_NOFS);
+	return !(s->flags & PP_NOFS);
 }
 
-/* RECLAIM and DRAIN.  Has anything changed? */
-static bool reclaim_or_drain(struct slowpath *sp, struct pcp_registry *reg,
-			     const struct vmscan_want *want)
+static enum slow_state reclaim(struct slow_request *s)
 {
-	uint64_t freed = 0, now;
+	const struct vmscan_want want = want_of(s);
+	bool in_vain = s->made_progress;
 
-	/* Progress that did not help: what was freed is in others' caches. */
-	if (!sp->made_progress || sp->drained)
-		freed = vmscan_direct(reg, want);
-	sp->made_progress = freed != 0;
-	if (freed) {
-		sp->nr_no_progress = 0;
-		return true;
+	s->made_progress = false;
+	if (may_wait_for_reclaimd(s))
+		vmscan_throttle(s->reg, &want);
+	if (in_vain) {
+		claim(s);
+		/* What was freed may be in others' caches. */
+		if (!s->drained)
+			return SLOW_DRAIN;
 	}
-	if (sp->drained || !is_worth_a_drain(reg, want))
-		return false;
-	sp->drained = true;
-	vmstat_add(reg->vmstat, EVENT_DRAIN_WAITS, 1);
-	now = os_now_ns();
-	drain_ask(reg->drain_service, want->deadline_ns > now ?
-		  want->deadline_ns - now : 0, may_wait_for_reclaimd(sp));
-	return true;
+	s->made_progress = vmscan_direct(s->reg, &want) != 0;
+	if (!s->made_progress)
+		return SLOW_DRAIN;
+	s->nr_no_progress = 0;
+	return SLOW_ATTEMPT;
 }
 
-/* AGAIN: others may have freed something, or a shrinker could not work. */
-static bool should_retry(struct slowpath *sp, struct pcp_registry *reg)
+static enum slow_state drain(struct slow_request *s)
 {
-	if (sp->nr_no_progress++ >= SLOWPATH_MAX_RETRIES ||
-	    !vmscan_is_reclaimable(reg, sp->flags))
-		return false;
-	os_yield();
-	return true;
-}
-
-static bool step(struct slowpath *sp, struct pcp_registry *reg,
-		 const struct vmscan_want *want)
-{
-	pressure_raise(reg, PP_PRESSURE_MIN);
-	wake_reclaimd(reg);
-	if (sp->flags & (PP_NORETRY | PP_NOWAIT) ||
-	    os_now_ns() >= sp->deadline_ns)
-		return false;
-	if (sp->flags & PP_MEMALLOC) {
-		if (sp->cleaned)
-			return false;
-		sp->cleaned = true;
-		return vmscan_clean(reg, want) != 0;
-	}
-	if (may_wait_for_reclaimd(sp))
-		vmscan_throttle(reg, want);
-	return reclaim_or_drain(sp, reg, want) || should_retry(sp, reg);
-}
-
-static struct zone *only_zone(struct pcp_registry *reg, unsigned flags,
-			      unsigned node)
-{
-	if (!reg->nodes || !(flags & PP_THISNODE))
-		return NULL;
-	return &reg->zones[node ? node - 1 : mempolicy_here(reg->nodes)];
-}
-
-PP_COLD bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
-			    uint64_t nr_pages, unsigned node,
-			    enum failure why)
-{
-	uint64_t start_ns = os_now_ns();
-	struct vmscan_want want = {
-		.nr_pages = nr_pages,
-		.flags = sp->flags,
-		.only = only_zone(reg, sp->flags, node),
-	};
-	bool again = false;
-
-	if (!sp->deadline_ns)
-		sp->deadline_ns = start_ns + SLOWPATH_DEADLINE_NS;
-	want.deadline_ns = sp->deadline_ns;
-	if (why == FAILURE_LIMIT) {
-		again = step(sp, reg, &want);
-		vmstat_add(reg->vmstat, EVENT_SLOWPATH_NS,
-			   (int64_t)(os_now_ns() - start_ns));
-		if (!again)
-			pressure_raise(reg, PP_PRESSURE_OOM);
-	}
-	if (!again)
-		TRACE(alloc_fail, (int)why, nr_pages, sp->flags);
-	return again;
-}
-
-/* The next claim at low asks again, unless there is no hope. */
-static void reclaim_inline(struct pcp_registry *reg, struct zone *zone,
-			   unsigned flags, uint64_t now)
-{
-	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone))
-		return;
-	vmscan_balance(reg, zone, flags, now + INLINE_RECLAIM_NS);
-	if (!vmscan_is_hopeless(zone))
-		store_relaxed(&zone->reclaim_wanted, false);
-}
-
-/* Is there more to be done later? */
-static bool purge_inline(struct pcp_registry *reg, struct zone *zone,
-			 uint64_t now)
-{
-	uint64_t next = load_relaxed(&zone->next_look_ns), wait_ns;
-
-	if (now < next)
-		return true;
-	/* Inside: a fork by a handler on top of us leaves alone what is being
-	 * purged. */
-	pcp_enter_without();
-	wait_ns = purge_look(zone, now, load_relaxed(&reg->purge_delay_ns),
-			     INLINE_PURGE_PAGES);
-	pcp_leave_without();
-	store_relaxed(&zone->next_look_ns, wait_ns == PURGE_NEVER_NS ? 0 :
-					   now + wait_ns);
-	return wait_ns != PURGE_NEVER_NS;
-}
-
-/* Looks at the thread's own cache when it is time.  When it is the next
- * time. */
-static uint64_t drain_inline(struct pcp_registry *reg, uint64_t now)
-{
-	struct drain_service *ds = reg->drain_service;
-	struct pcp *pcp = pcp_find(reg);
-
-	if (!pcp || !load_relaxed(&pcp->granted_bytes))
-		return PURGE_NEVER_NS;
-	if (now >= load_relaxed(&ds->next_idle_ns)) {
-		store_relaxed(&ds->next_idle_ns, now + DRAIN_IDLE_NS);
-		if (!drain_idle(ds, pcp, DRAIN_IDLE_NS))
-			return PURGE_NEVER_NS;
-	}
-	return load_relaxed(&ds->next_idle_ns) - now;
-}
-
-static uint64_t look_idle(struct pcp_registry *reg, uint64_t now)
-{
-	uint64_t delay_ns = load_relaxed(&reg->purge_delay_ns);
-	uint64_t wait_ns = drain_inline(reg, now);
-
-	for_each_zone(zone, reg->zones) {
-		wait_ns = min_u64(wait_ns, purge_look(zone, now, delay_ns,
-						      UINT64_MAX));
-		/* Whoever comes next begins anew. */
-		store_relaxed(&zone->next_look_ns, 0);
-	}
-	return wait_ns ? wait_ns : spare_window_slot_ns(delay_ns);
-}
-
-bool slowpath_has_idle_work(struct pcp_registry *reg)
-{
-	struct drain_service *ds = reg->drain_service;
-
-	return !load_relaxed(&ds->has_nothing) ||
-	       load_relaxed(&reg->work_due) ||
-	       os_now_ns() >= load_relaxed(&ds->next_look_ns);
-}
-
-/* Programs that wait often look once a slot, or once a second where there was
- * nothing to do; a release that makes memory excessive says so. */
-uint64_t slowpath_idle(struct pcp_registry *reg)
-{
-	struct drain_service *ds = reg->drain_service;
-	uint64_t now = os_now_ns(), next = load_relaxed(&ds->next_look_ns);
-	uint64_t wait_ns;
-
-	if (now >= next || load_relaxed(&reg->work_due)) {
-		store_relaxed(&reg->work_due, false);
-		wait_ns = look_idle(reg, now);
-		next = now + min_u64(wait_ns, DRAIN_IDLE_NS);
-		store_relaxed(&ds->has_nothing, wait_ns == PURGE_NEVER_NS);
-		store_relaxed(&ds->next_look_ns, next);
-	}
-	return load_relaxed(&ds->has_nothing) ? PURGE_NEVER_NS : next - now;
-}
-
-PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
-{
-	bool may_reclaim = !(flags & (PP_NOWAIT | PP_NORETRY | PP_NOFS |
-				      PP_MEMALLOC));
+	const struct vmscan_want want = want_of(s);
 	uint64_t now = os_now_ns();
-	bool more = false;
 
-	store_relaxed(&reg->work_due, false);
-	pressure_look(reg);
-	for_each_zone(zone, reg->zones) {
-		if (load_relaxed(&zone->has_reclaimd))
-			continue;
-		if (may_reclaim)
-			reclaim_inline(reg, zone, flags, now);
-		more = purge_inline(reg, zone, now) || more;
+	if (s->drained || !is_worth_a_drain(s->reg, &want))
+		return SLOW_AGAIN;
+	s->drained = true;
+	vmstat_add(s->reg->vmstat, EVENT_DRAIN_WAITS, 1);
+	drain_ask(s->reg->drain_service, want.deadline_ns > now ?
+		  want.deadline_ns - now : 0, may_wait_for_reclaimd(s));
+	return SLOW_ATTEMPT;
+}
+
+/* Would there be enough, if another thread had no claim? */
+static bool is_held_off(struct slow_request *s)
+{
+	struct vmscan_want want = want_of(s);
+
+	want.flags |= PAGE_CLAIMANT;
+	if (!claim_is_others(s->reg))
+		return false;
+	for_each_zone(zone, s->reg->zones)
+		if (may_serve(&want, zone, 0))
+			return true;
+	return false;
+}
+
+static void wait_for_memory(struct slow_request *s, uint64_t most_ns,
+			    bool (*still)(struct slow_request *s))
+{
+	uint32_t seen = memwait_begin(&s->reg->memwait);
+
+	if (still(s))
+		memwait_sleep(&s->reg->memwait, seen, most_ns);
+	memwait_end(&s->reg->memwait);
+}
+
+/* Others may have freed something, or a shrinker could not work. */
+static enum slow_state again(struct slow_request *s)
+{
+	uint64_t now = os_now_ns();
+
+	if (now >= s->deadline_ns)
+		return fail(s, FAILURE_TIMEOUT);
+	if (is_held_off(s)) {
+		wait_for_memory(s, s->deadline_ns - now, is_held_off);
+		return SLOW_ATTEMPT;
 	}
-	if (more)
-		store_relaxed(&reg->work_due, true);
+	if (s->nr_no_progress++ >= SLOWPATH_MAX_RETRIES ||
+	    !vmscan_is_reclaimable(s->reg, s->flags))
+		return SLOW_OOM;
+	os_yield();
+	return SLOW_ATTEMPT;
+}
+
+/* No victims for who asks for none, or could get nothing of theirs, or holds
+ * a lock that one may need. */
+#define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO)
+
+static enum slow_state out_of_memory(struct slow_request *s)
+{
+	return fail(s, s->flags & PP_NOFS ? FAILURE_SCOPE : FAILURE_LIMIT);
+}
+
+static enum slow_state give_up(struct slow_request *s)
+{
+	if (s->why != FAILURE_OS && s->why != FAILURE_PURGE &&
+	    s->why != FAILURE_TOO_BIG && s->why != FAILURE_ADDRESS_SPACE)
+		pressure_raise(s->reg, PP_PRESSURE_OOM);
+	if (s->flags & PP_NOFAIL)
+		return SLOW_WAIT;
+	TRACE(alloc_fail, (int)s->why, s->nr_pages, s->flags);
+	return SLOW_FAILED;
+}
+
+/* PP_NOFAIL */
+
+static void say_waiting(struct slow_request *s, uint64_t now)
+{
+	if (now < s->next_line_ns)
+		return;
+	show_waiting(s->bytes, now - s->start_ns, s->why);
+	s->next_line_ns = now + WAIT_LINE_NS;
+}
+
+/*
+ * Half of the reserve; all of it once after victims were let go in vain.  Then
+ * until something is given back, or a round is over; and all begins anew.
+ */
+static void *wait(struct slow_request *s)
+{
+	struct memwait *mw = &s->reg->memwait;
+	uint32_t seen = memwait_begin(mw);
+	uint64_t now = os_now_ns();
+	void *run = s->attempt(s, s->flags | (s->was_oom ? PP_MEMALLOC :
+							   PP_HIGH));
+
+	if (!run) {
+		say_waiting(s, now);
+		memwait_sleep(mw, seen, WAIT_ROUND_NS);
+	}
+	memwait_end(mw);
+	s->made_progress = s->drained = s->cleaned = s->was_oom = false;
+	s->nr_no_progress = 0;
+	s->deadline_ns = os_now_ns() + load_relaxed(&s->reg->oom_timeout_ns);
+	return run;
+}
+
+/* The machine */
+
+static void begin(struct slow_request *s)
+{
+	s->start_ns = s->since_ns = os_now_ns();
+	s->deadline_ns = s->start_ns + load_relaxed(&s->reg->oom_timeout_ns);
+	s->next_line_ns = s->start_ns + WAIT_LINE_NS;
+}
+
+/* Attempts count their own time. */
+static void *attempt(struct slow_request *s)
+{
+	void *run;
+
+	vmstat_add(s->reg->vmstat, EVENT_SLOWPATH_NS,
+		   (int64_t)(os_now_ns() - s->since_ns));
+	run = s->attempt(s, s->flags);
+	s->since_ns = os_now_ns();
+	if (run)
+		grace_end();
+	return run;
+}
+
+static void end(struct slow_request *s)
+{
+	if (s->has_claim)
+		claim_end(s->reg);
+	vmstat_add(s->reg->vmstat, EVENT_SLOWPATH_NS,
+		   (int64_t)(os_now_ns() - s->since_ns));
+}
+
+static enum slow_state served_or(void *run, enum slow_state otherwise)
+{
+	return run ? SLOW_SERVED : otherwise;
+}
+
+/* Bounded by B1 to B5. */
+PP_COLD void *slowpath_run(struct slow_request *s)
+{
+	enum slow_state state = SLOW_FIT;
+	void *run = NULL;
+
+	begin(s);
+	while (state < SLOW_SERVED)
+		switch (state) {
+		case SLOW_ATTEMPT:
+			run = attempt(s);
+			state = served_or(run, SLOW_FIT);
+			break;
+		case SLOW_FIT:
+			state = look_at_reason(s);
+			break;
+		case SLOW_RESERVE:
+			run = take_from_reserve(s);
+			state = served_or(run, SLOW_WAKE);
+			break;
+		case SLOW_WAKE:
+			state = wake(s);
+			break;
+		case SLOW_CLEAN:
+			state = clean(s);
+			break;
+		case SLOW_RECLAIM:
+			state = reclaim(s);
+			break;
+		case SLOW_DRAIN:
+			state = drain(s);
+			break;
+		case SLOW_AGAIN:
+			state = again(s);
+			break;
+		case SLOW_OOM:
+			state = out_of_memory(s);
+			break;
+		case SLOW_FAIL:
+			state = give_up(s);
+			break;
+		default:	/* SLOW_WAIT */
+			run = wait(s);
+			state = served_or(run, SLOW_ATTEMPT);
+			break;
+		}
+	end(s);
+	return run;
 }

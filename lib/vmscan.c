@@ -23,6 +23,7 @@ struct scan {
 	const struct vmscan_want *want;		/* or what to serve */
 	uint64_t		deadline_ns;
 	unsigned		flags;
+	unsigned		nr_busy;	/* result: of the last pass */
 };
 
 static bool never_enough(void *arg PP_UNUSED)
@@ -45,7 +46,7 @@ void vmscan_revive(struct pcp_registry *reg)
 	note_progress(reg);
 }
 
-static struct shrink_pass one_pass(const struct scan *scan, unsigned priority,
+static struct shrink_pass one_pass(struct scan *scan, unsigned priority,
 				   bool (*enough)(void *))
 {
 	struct shrink_pass pass = {
@@ -53,10 +54,11 @@ static struct shrink_pass one_pass(const struct scan *scan, unsigned priority,
 		.priority = priority,
 		.deadline_ns = scan->deadline_ns,
 		.enough = enough,
-		.arg = (void *)(uintptr_t)scan,
+		.arg = scan,
 	};
 
 	shrinker_run_all(scan->reg->shrinkers, &pass);
+	scan->nr_busy = pass.nr_busy;
 	vmstat_add(scan->reg->vmstat, EVENT_SCANNED,
 		   (int64_t)pass.nr_scanned);
 	if (pass.nr_freed)
@@ -84,24 +86,32 @@ static bool would_be_served(void *arg)
 }
 
 /* Harder and harder; objects freed. */
-static uint64_t scan_all_priorities(const struct scan *scan,
-				    bool (*enough)(void *))
+static uint64_t scan_all_priorities(struct scan *scan, bool (*enough)(void *))
 {
+	struct shrink_pass pass;
 	uint64_t freed = 0;
-	struct scan *arg = (struct scan *)(uintptr_t)scan;
 
 	for (unsigned i = 0; i <= SHRINKER_MAX_PRIORITY; i++) {
-		freed += one_pass(scan, SHRINKER_MAX_PRIORITY - i,
-				  enough).nr_freed;
-		if (enough(arg) || os_now_ns() >= scan->deadline_ns)
+		pass = one_pass(scan, SHRINKER_MAX_PRIORITY - i, enough);
+		freed += pass.nr_freed;
+		/* Where there is nothing, asking harder brings nothing. */
+		if (!pass.has_freeable || enough(scan) ||
+		    os_now_ns() >= scan->deadline_ns)
 			break;
 	}
 	return freed;
 }
 
+/* What others free who are inside the shrinkers is as good.  Did they, or has
+ * one been left that was passed over? */
+static enum callback_wait wait_for_others(const struct scan *scan)
+{
+	return callback_list_wait(scan->reg->shrinkers, scan->deadline_ns);
+}
+
 uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	const struct scan scan = {
+	struct scan scan = {
 		.reg = reg,
 		.want = want,
 		.deadline_ns = want->deadline_ns,
@@ -116,6 +126,8 @@ uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
 	vmstat_add(reg->vmstat, EVENT_DIRECT_RECLAIMS, 1);
 	before = pcp_given_pages(reg);
 	freed = scan_all_priorities(&scan, would_be_served);
+	if (!freed && scan.nr_busy)
+		freed = wait_for_others(&scan) == CALLBACK_PROGRESS;
 	vmstat_add(reg->vmstat, EVENT_DIRECT_PAGES,
 		   (int64_t)(pcp_given_pages(reg) - before));
 	TRACE(mm_vmscan_direct_reclaim_end, freed);
@@ -124,13 +136,13 @@ uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
 
 uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	const struct scan scan = { .reg = reg, .want = want };
+	struct scan scan = { .reg = reg, .want = want };
 	struct shrink_pass pass = {
 		.flags = want->flags,
 		.clean_only = true,
 		.deadline_ns = want->deadline_ns,
 		.enough = would_be_served,
-		.arg = (void *)(uintptr_t)&scan,
+		.arg = &scan,
 	};
 
 	if (can_call_back(reg, want->flags))
@@ -141,8 +153,11 @@ uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 
 bool vmscan_is_reclaimable(struct pcp_registry *reg, unsigned flags)
 {
-	return can_call_back(reg, flags) &&
-	       shrinker_count_all(reg->shrinkers, flags) != 0;
+	unsigned nr_busy;
+
+	if (!can_call_back(reg, flags))
+		return false;
+	return shrinker_count_all(reg->shrinkers, flags, &nr_busy) || nr_busy;
 }
 
 /* Because the program asks */
@@ -162,7 +177,7 @@ static bool gave_enough(void *arg)
 
 uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	const struct counted_scan cs = {
+	struct counted_scan cs = {
 		.scan = {
 			.reg = reg,
 			.want = want,
@@ -174,7 +189,12 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want)
 
 	if (!can_call_back(reg, want->flags))
 		return 0;
-	scan_all_priorities(&cs.scan, gave_enough);
+	/* Each further round has waited for somebody else, and ends at the
+	 * deadline. */
+	do {
+		scan_all_priorities(&cs.scan, gave_enough);
+	} while (cs.scan.nr_busy && !gave_enough(&cs) &&
+		 wait_for_others(&cs.scan) < CALLBACK_STUCK);
 	return pcp_given_pages(reg) - cs.before_pages;
 }
 
@@ -190,7 +210,7 @@ static bool is_balanced(void *arg)
 
 /* From priority 12 to 1; the priority stays while a pass gets as far as the
  * zone's high mark is. */
-static void balance(const struct scan *scan)
+static void balance(struct scan *scan)
 {
 	uint64_t target = max_u64(load_relaxed(&scan->zone->high_pages),
 				  VMSCAN_CLUSTER_PAGES);
@@ -200,7 +220,7 @@ static void balance(const struct scan *scan)
 	for (unsigned i = 0; priority && i < MAX_PASSES; i++) {
 		pass = one_pass(scan, priority, is_balanced);
 		vmscan_unthrottle(scan->zone);
-		if (is_balanced((void *)(uintptr_t)scan) ||
+		if (is_balanced(scan) ||
 		    os_now_ns() >= scan->deadline_ns)
 			break;
 		if (pass.nr_scanned < target || !pass.nr_freed)
@@ -226,7 +246,7 @@ bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 	given = pcp_given_pages(reg) - before;
 	/* What callbacks say that they freed may be nothing of ours. */
 	if (!given && zone_free_pages(zone) <= free_before &&
-	    !is_balanced(&scan))
+	    !is_balanced(&scan) && !scan.nr_busy)
 		store_relaxed(&zone->reclaim_failures,
 			      load_relaxed(&reg->shrinkers->nr) ?
 			      failures + 1 : ZONE_MAX_FAILURES);
@@ -236,7 +256,7 @@ bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 
 uint64_t vmscan_gently(struct pcp_registry *reg, uint64_t deadline_ns)
 {
-	const struct scan scan = { .reg = reg, .deadline_ns = deadline_ns };
+	struct scan scan = { .reg = reg, .deadline_ns = deadline_ns };
 
 	return one_pass(&scan, GENTLE_PRIORITY, never_enough).nr_freed;
 }

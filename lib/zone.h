@@ -54,6 +54,7 @@
 
 #include "base/bug.h"
 #include "base/lock.h"
+#include "base/memwait.h"
 #include "blockmap.h"
 #include "pageblock.h"
 #include "runs.h"
@@ -106,6 +107,8 @@ struct zone {
 	_Atomic uint64_t next_look_ns;	/* at what is spare; no reclaimd */
 	_Atomic bool	*work_due;	/* const: the pool's, where there is
 					 * no reclaimd */
+	struct memwait	*memwait;	/* const: the pool's, or NULL */
+	_Atomic uint64_t claimed_pages;	/* see claim.h */
 
 	/* lock */
 	struct lock	lock PP_ALIGNED(PP_CACHELINE_BYTES);
@@ -403,10 +406,13 @@ static inline void zone_unlock(struct zone *zone)
 static inline void zone_unlock_released(struct zone *zone)
 {
 	bool kick = unlikely(zone->watch_excess) && zone_has_excess(zone);
+	bool wake = memwait_has_waiters(zone->memwait);
 
 	if (kick)
 		zone->watch_excess = false;
 	zone_unlock(zone);
+	if (unlikely(wake))
+		memwait_wake(zone->memwait);
 	if (unlikely(kick))
 		zone_kick(zone);
 }

@@ -104,7 +104,7 @@ static bool is_to_be_cut(struct wait *wait, uint64_t for_ns)
 	wait->until_ns = FOREVER_NS;
 	/* A look around is no wait. */
 	wait->pool = for_ns ? neglected_pool() : NULL;
-	if (!wait->pool || !slowpath_has_idle_work(&wait->pool->registry))
+	if (!wait->pool || !inline_reclaim_has_idle_work(&wait->pool->registry))
 		return false;
 	if (for_ns != FOREVER_NS)
 		wait->until_ns = os_now_ns() + for_ns;
@@ -115,7 +115,7 @@ static bool is_to_be_cut(struct wait *wait, uint64_t for_ns)
  * there is something to do again. */
 static bool is_due(struct wait *wait)
 {
-	uint64_t due_ns = slowpath_idle(&wait->pool->registry);
+	uint64_t due_ns = inline_reclaim_idle(&wait->pool->registry);
 	uint64_t now = os_now_ns();
 
 	wait->part_ns = due_ns;

@@ -15,6 +15,7 @@
 
 #include "diagnose.h"
 #include "early.h"
+#include "grace.h"
 #include "preload.h"
 #include "slowpath.h"
 
@@ -43,8 +44,10 @@
 static void *fail(struct pp_pool *pool, size_t bytes, enum failure why)
 {
 	/* Before that there is no thread-local storage. */
-	if (likely(preload_is_relocated()))
+	if (likely(preload_is_relocated())) {
 		pool_failed(pool, bytes, 0, why);
+		grace_begin(bytes);
+	}
 	errno = ENOMEM;
 	return NULL;
 }
@@ -68,12 +71,14 @@ static void *try_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
 	struct page_request req = {
 		.nr_pages = bytes_to_pages_up(bytes),
 		.align_pages = 1,
+		.flags = SLOWPATH_MAY_GRACE,
 	};
 
 	if (align_bytes > PP_PAGE_BYTES)
 		req.align_pages = align_bytes >> PP_PAGE_SHIFT;
 	if (class < SLAB_NR_CLASSES)
-		return pool_alloc_object(pool, pcp, class, 0, result);
+		return pool_alloc_object(pool, pcp, class,
+					 SLOWPATH_MAY_GRACE, result);
 	return pool_alloc_run(pool, pcp, &req, result);
 }
 
@@ -193,7 +198,7 @@ static void free_checked(struct pp_pool *pool, void *p, const char *entry)
 	pcp = pool_enter(pool);
 	pool_free(pool, pcp, p, word);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
 }
 
 static PP_NOINLINE void free_slow(void *p, const char *entry)
@@ -222,7 +227,7 @@ static PP_NOINLINE void free_overflow(struct pcp *pcp, unsigned class)
 {
 	slab_overflow(&pool_of_process.heap, pcp, class);
 	pcp_leave_slow(pcp);
-	slowpath_end(&pool_of_process.registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool_of_process.registry, INLINE_RECLAIM_FREE);
 }
 
 /* @page counts from the cache's base. */
@@ -231,7 +236,7 @@ static PP_NOINLINE void free_run(struct pcp *pcp, uint64_t page, uint32_t word)
 	page_free(&pool_of_process.registry, pcp, pcp_first_page(pcp) + page,
 		  word);
 	pcp_leave_slow(pcp);
-	slowpath_end(&pool_of_process.registry, SLOWPATH_FREE);
+	inline_reclaim_end(&pool_of_process.registry, INLINE_RECLAIM_FREE);
 }
 
 /* Not what it seemed: busy is still up. */
@@ -428,6 +433,7 @@ static void *alloc_growing(struct pp_pool *pool, size_t bytes)
 	struct page_request req = {
 		.nr_pages = bytes_to_pages_up(bytes),
 		.align_pages = 1,
+		.flags = SLOWPATH_MAY_GRACE,
 		.may_grow = true,
 	};
 	struct page_result result;
@@ -473,7 +479,7 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 	    !page_resize(&pool->registry, page, word, want, floor))
 		p = page_move(&pool->registry, page, word, want, floor);
 	pool_leave(pcp);
-	slowpath_end(&pool->registry, 0);
+	inline_reclaim_end(&pool->registry, 0);
 	return p;
 }
 

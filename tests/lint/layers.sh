@@ -9,15 +9,15 @@
 layers="
 0	base/ os/syscall
 1	os/ auto_limit config trace
-2	blockmap span runs spare_window vmstat scope
+2	blockmap span runs spare_window vmstat scope grace
 3	pageblock
 4	zone zone_place watermark thp backing
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
-8	shrinker pressure purge
-9	vmscan drain_service helper_thread reclaimd
-10	slowpath
+8	claim callback shrinker pressure purge
+9	vmscan drain_service helper_thread reclaimd show_waiting
+10	inline_reclaim slowpath
 11	slab slab_class slab_number slab_books
 12	pool pool_set watch show diagnose check cache api numa reclaim extent
 12	failure failure_report

@@ -22,8 +22,8 @@
 
 #define STORM_RECLAIMD "pp-reclaimd"
 #define STORM_WATCH "pp-watch"
-/* Two drains begin at least 50 ms apart. */
-#define STORM_DRAINS_PER_S 20
+/* Two drains are at least 1 ms apart. */
+#define STORM_DRAINS_PER_S 1000
 
 static inline size_t storm_scale(size_t full)
 {

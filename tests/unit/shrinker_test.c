@@ -79,7 +79,14 @@ static struct shrink_pass pass_of(unsigned priority)
 	};
 }
 
-static void fake_add(struct shrinker_list *list, struct fake *f,
+static uint64_t count_all(struct callback_list *list, unsigned flags)
+{
+	unsigned nr_busy;
+
+	return shrinker_count_all(list, flags, &nr_busy);
+}
+
+static void fake_add(struct callback_list *list, struct fake *f,
 		     size_t freeable)
 {
 	f->s.ops.arg = f;
@@ -146,12 +153,12 @@ static void test_shrinker_plan_is_bounded(void **state)
 
 static void test_shrinker_little_is_put_off_until_it_is_a_batch(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass;
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 10000);
 	/* 4 each time; of what is put off only 1/4096 comes back. */
 	for (unsigned i = 1; i <= 10; i++) {
@@ -177,12 +184,12 @@ static void test_shrinker_little_is_put_off_until_it_is_a_batch(void **state)
 /* Less than a batch is scanned when it is all there is. */
 static void test_shrinker_small_cache_is_scanned_whole(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(1);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 50);
 	shrinker_run_all(&list, &pass);
 	assert_int_equal(f.nr_scans, 1);
@@ -201,12 +208,12 @@ static void test_shrinker_small_cache_is_scanned_whole(void **state)
 
 static void test_shrinker_batches_are_its_own(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(5);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	f.s.ops.batch = 10;
 	fake_add(&list, &f, 1000);
 	shrinker_run_all(&list, &pass);		/* 62 */
@@ -221,12 +228,12 @@ static void test_shrinker_batches_are_its_own(void **state)
 /* I8.1 and I8.2 at random, with a callee that says what it likes. */
 static void test_shrinker_random_passes_match_the_model(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct rng r = rng_make(2);
 	uint64_t deferred = 0;
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	for (unsigned i = 0; i < 20000; i++) {
 		struct fake f = { .nr_scans = 0 };
 		struct shrink_pass pass = pass_of((unsigned)rng_below(&r, 13));
@@ -265,12 +272,12 @@ static void test_shrinker_random_passes_match_the_model(void **state)
 
 static void test_shrinker_that_stops_is_called_once_a_pass(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 1000);
 	f.freed = PP_SHRINK_STOP;
 	shrinker_run_all(&list, &pass);
@@ -288,12 +295,12 @@ static void test_shrinker_that_stops_is_called_once_a_pass(void **state)
 
 static void test_shrinker_that_scans_nothing_ends_the_pass(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 1000);
 	f.freed = 0;
 	f.says_none_scanned = true;
@@ -307,18 +314,18 @@ static void test_shrinker_that_scans_nothing_ends_the_pass(void **state)
 static void test_shrinker_with_nothing_is_not_scanned(void **state)
 {
 	static const size_t none[] = { 0, PP_SHRINK_EMPTY, PP_SHRINK_STOP };
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 0);
 	f.s.deferred = 77;
 	for (size_t i = 0; i < COUNT_OF(none); i++) {
 		f.freeable = none[i];
 		shrinker_run_all(&list, &pass);
-		assert_int_equal(shrinker_count_all(&list, 0), 0);
+		assert_int_equal(count_all(&list, 0), 0);
 	}
 	assert_int_equal(f.nr_scans, 0);
 	assert_int_equal(f.nr_counts, 6);
@@ -329,12 +336,12 @@ static void test_shrinker_with_nothing_is_not_scanned(void **state)
 
 static void test_shrinker_says_itself_how_much_it_looked_at(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 1000);
 	f.scanned = 700;
 	shrinker_run_all(&list, &pass);
@@ -354,12 +361,12 @@ static void test_shrinker_says_itself_how_much_it_looked_at(void **state)
 
 static void test_shrinker_each_has_a_batch_before_it_is_enough(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f[3] = { { .nr_scans = 0 } };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	for (size_t i = 0; i < COUNT_OF(f); i++)
 		fake_add(&list, &f[i], 10000);
 	pass.enough = yes;
@@ -374,12 +381,12 @@ static void test_shrinker_each_has_a_batch_before_it_is_enough(void **state)
 
 static void test_shrinker_deadline_ends_between_batches(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f = { .nr_scans = 0 };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f, 10000);
 	pass.deadline_ns = os_now_ns();
 	shrinker_run_all(&list, &pass);
@@ -404,11 +411,11 @@ static void test_shrinker_flags_decide_who_is_asked(void **state)
 		{ 0, 0xf, false }, { PP_NOIO, 0x5, false }, { 0, 0xc, true },
 		{ PP_NOIO, 0x4, true },
 	};
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f[4] = { { .nr_scans = 0 } };
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	for (size_t i = 0; i < COUNT_OF(f); i++) {
 		f[i].s.ops.flags = flags[i];
 		fake_add(&list, &f[i], 100);
@@ -431,8 +438,8 @@ static void test_shrinker_flags_decide_who_is_asked(void **state)
 		}
 		assert_int_equal(called, row[k].expected);
 	}
-	assert_int_equal(shrinker_count_all(&list, 0), 400);
-	assert_int_equal(shrinker_count_all(&list, PP_NOIO), 200);
+	assert_int_equal(count_all(&list, 0), 400);
+	assert_int_equal(count_all(&list, PP_NOIO), 200);
 	for (size_t i = 0; i < COUNT_OF(f); i++)
 		shrinker_del(&f[i].s);
 	reached_end();
@@ -444,31 +451,31 @@ static void pass_within(struct fake *f)
 	struct shrink_pass pass = pass_of(0);
 
 	f->inside = NULL;
-	assert_true(shrinker_is_inside(f->s.list));
-	shrinker_run_all(f->s.list, &pass);
-	assert_true(shrinker_is_inside(f->s.list));
-	assert_int_equal(shrinker_count_all(f->s.list, 0), 100);
+	assert_true(callback_is_inside(f->s.cb.list));
+	shrinker_run_all(f->s.cb.list, &pass);
+	assert_true(callback_is_inside(f->s.cb.list));
+	assert_int_equal(count_all(f->s.cb.list, 0), 100);
 }
 
 static void test_shrinker_is_not_entered_twice_by_a_thread(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
+	struct callback_list list = { .nr = 0 };
 	struct fake f[2] = { { .nr_scans = 0 } };
 	struct shrink_pass pass = pass_of(0);
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	fake_add(&list, &f[0], 100);
 	fake_add(&list, &f[1], 100);
 	f[0].inside = pass_within;
-	assert_false(shrinker_is_inside(&list));
+	assert_false(callback_is_inside(&list));
 	shrinker_run_all(&list, &pass);
-	assert_false(shrinker_is_inside(&list));
+	assert_false(callback_is_inside(&list));
 	/* 200: a batch of 128, and then less than there is. */
 	assert_int_equal(f[0].nr_scans, 1);
 	assert_int_equal(f[1].nr_scans, 2);
-	assert_null(f[0].s.frames);
-	assert_null(f[1].s.frames);
+	assert_false(f[0].s.cb.inside);
+	assert_false(f[1].s.cb.inside);
 	shrinker_del(&f[0].s);
 	shrinker_del(&f[1].s);
 	assert_null(list.head);
@@ -499,28 +506,40 @@ static void *run_pass(void *arg)
 	return NULL;
 }
 
-/* Two threads are in one shrinker at the same time. */
-static void test_shrinker_passes_run_side_by_side(void **state)
+/* One thread is inside; the second is told so, and asks the others. */
+static void test_shrinker_that_is_busy_is_passed_over(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
-	struct shrinker s = { .next = NULL };
-	pthread_t thread[2];
+	struct callback_list list = { .nr = 0 };
+	struct shrinker s = { .deferred = 0 };
+	struct fake other = { .nr_scans = 0 };
+	struct shrink_pass pass = pass_of(0);
+	unsigned nr_busy = 0;
+	pthread_t thread;
 	struct gate g;
 
 	(void)state;
-	shrinker_list_init(&list);
-	pthread_barrier_init(&g.inside, NULL, 3);
-	pthread_barrier_init(&g.leave, NULL, 3);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
+	pthread_barrier_init(&g.inside, NULL, 2);
+	pthread_barrier_init(&g.leave, NULL, 2);
 	s.ops.arg = &g;
 	s.ops.count = gate_count;
 	shrinker_add(&list, &s);
-	for (size_t i = 0; i < 2; i++)
-		pthread_create(&thread[i], NULL, run_pass, &list);
+	pthread_create(&thread, NULL, run_pass, &list);
 	pthread_barrier_wait(&g.inside);
-	assert_false(shrinker_is_inside(&list));
+	fake_add(&list, &other, 100);
+	assert_false(callback_is_inside(&list));
+	shrinker_run_all(&list, &pass);
+	assert_int_equal(pass.nr_busy, 1);
+	assert_int_equal(pass.nr_freed, 128);	/* a batch */
+	assert_int_equal(shrinker_count_all(&list, 0, &nr_busy), 100);
+	assert_int_equal(nr_busy, 1);
+	/* One that is stuck is not worth a word. */
+	store_relaxed(&list.stuck_ns, 0);
+	shrinker_run_all(&list, &pass);
+	assert_int_equal(pass.nr_busy, 0);
 	pthread_barrier_wait(&g.leave);
-	for (size_t i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
+	pthread_join(thread, NULL);
+	shrinker_del(&other.s);
 	shrinker_del(&s);
 	reached_end();
 }
@@ -534,14 +553,14 @@ static void *unregister(void *arg)
 /* S2: who unregisters waits for one callback, and not for ever new ones. */
 static void test_shrinker_that_is_waited_for_is_not_entered(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
-	struct shrinker s = { .next = NULL };
+	struct callback_list list = { .nr = 0 };
+	struct shrinker s = { .deferred = 0 };
 	pthread_t walker, owner;
 	bool dead = false;
 	struct gate g;
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	pthread_barrier_init(&g.inside, NULL, 2);
 	pthread_barrier_init(&g.leave, NULL, 2);
 	s.ops.arg = &g;
@@ -553,7 +572,7 @@ static void test_shrinker_that_is_waited_for_is_not_entered(void **state)
 	while (!dead) {
 		sched_yield();
 		lock_acquire(&list.lock);
-		dead = s.dead;
+		dead = s.cb.dead;
 		lock_release(&list.lock);
 	}
 	alarm(60);	/* the gate would hold us */
@@ -569,15 +588,15 @@ static void test_shrinker_that_is_waited_for_is_not_entered(void **state)
 /* In the child of a fork frames of threads that are gone are not waited for. */
 static void test_shrinker_child_forgets_the_frames_of_others(void **state)
 {
-	struct shrinker_list list = { .nr = 0 };
-	struct shrinker s = { .next = NULL };
+	struct callback_list list = { .nr = 0 };
+	struct shrinker s = { .deferred = 0 };
 	pthread_t thread;
 	struct gate g;
 	int status;
 	pid_t child;
 
 	(void)state;
-	shrinker_list_init(&list);
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
 	pthread_barrier_init(&g.inside, NULL, 2);
 	pthread_barrier_init(&g.leave, NULL, 2);
 	s.ops.arg = &g;
@@ -589,13 +608,13 @@ static void test_shrinker_child_forgets_the_frames_of_others(void **state)
 	child = fork();
 	if (!child) {
 		alarm(60);
-		shrinker_forget_others(&list);
+		callback_forget_others(&list);
 		lock_fork_give(&list.lock);
 		shrinker_del(&s);
-		_exit(list.head || s.frames ? 1 : 0);
+		_exit(list.head || s.cb.inside ? 1 : 0);
 	}
 	lock_fork_give(&list.lock);
-	assert_non_null(s.frames);
+	assert_true(s.cb.inside);
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
 	pthread_barrier_wait(&g.leave);
@@ -620,7 +639,7 @@ struct mortal {
 };
 
 struct crowd {
-	struct shrinker_list	list;
+	struct callback_list	list;
 	_Atomic bool		over;
 	_Atomic unsigned	calls, waits;
 	unsigned		rounds;
@@ -631,7 +650,7 @@ static struct crowd crowd;
 static void dawdle(struct mortal *m)
 {
 	thread_check(atomic_load(&m->alive) == 1);
-	atomic_fetch_add(&m->inside, 1);
+	thread_check(atomic_fetch_add(&m->inside, 1) == 0);
 	atomic_fetch_add(&crowd.calls, 1);
 	for (unsigned i = atomic_load(&crowd.calls) % 4; i; i--)
 		sched_yield();
@@ -659,7 +678,7 @@ static void *walk(void *arg)
 		struct shrink_pass pass = pass_of(0);
 
 		shrinker_run_all(&crowd.list, &pass);
-		shrinker_count_all(&crowd.list, 0);
+		count_all(&crowd.list, 0);
 	}
 	return NULL;
 }
@@ -694,7 +713,7 @@ static void test_shrinker_nobody_is_called_once_unregistered(void **state)
 	pthread_t walker[NR_WALKERS], owner[NR_OWNERS];
 
 	(void)state;
-	shrinker_list_init(&crowd.list);
+	callback_list_init(&crowd.list, LOCK_RANK_SHRINKER);
 	crowd.rounds = (unsigned)test_number("PP_TEST_SHRINKER", 3000);
 	for (size_t i = 0; i < NR_WALKERS; i++)
 		pthread_create(&walker[i], NULL, walk, NULL);
@@ -731,7 +750,7 @@ int main(void)
 		TEST(test_shrinker_deadline_ends_between_batches),
 		TEST(test_shrinker_flags_decide_who_is_asked),
 		TEST(test_shrinker_is_not_entered_twice_by_a_thread),
-		TEST(test_shrinker_passes_run_side_by_side),
+		TEST(test_shrinker_that_is_busy_is_passed_over),
 		TEST(test_shrinker_that_is_waited_for_is_not_entered),
 		TEST(test_shrinker_child_forgets_the_frames_of_others),
 		TEST(test_shrinker_nobody_is_called_once_unregistered),

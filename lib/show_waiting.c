@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* show_waiting.c - see show_waiting.h. */
+#include "show_waiting.h"
+
+#include <errno.h>
+
+#include "base/strbuf.h"
+#include "os/syscall.h"
+
+#define STDERR		2
+#define LINE_BYTES	256
+
+void show_waiting(uint64_t bytes, uint64_t waited_ns, enum failure why)
+{
+	char text[LINE_BYTES];
+	struct strbuf sb = STRBUF(text);
+
+	strbuf_str(&sb, "pagepool: a request that must not fail, for ");
+	strbuf_u64(&sb, bytes);
+	strbuf_str(&sb, " bytes, has waited ");
+	strbuf_u64(&sb, waited_ns / 1000000000u);
+	strbuf_str(&sb, " s (reason: ");
+	strbuf_str(&sb, failure_name(why));
+	strbuf_str(&sb, "; ");
+	strbuf_str(&sb, program_invocation_short_name);
+	strbuf_str(&sb, "[");
+	strbuf_u64(&sb, (uint64_t)sys_getpid());
+	strbuf_str(&sb, "])\n");
+	strbuf_write(&sb, STDERR);
+}
