@@ -10,6 +10,7 @@
 #include <pagepool/numa.h>
 #include <pagepool/reclaim.h>
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -565,6 +566,76 @@ static void test_failure_report_says_what_and_who(void **state)
 	reached_end();
 }
 
+/* A callback that does not return: its thread may be any, the pool's own
+ * included.  Who waits for it gives up, and the report says because of whom. */
+
+static _Atomic bool is_inside, may_return;
+
+static size_t count_some(void *arg, struct pp_shrink *shrink)
+{
+	(void)arg;
+	(void)shrink;
+	return 1000;
+}
+
+static size_t scan_and_hang(void *arg, struct pp_shrink *shrink)
+{
+	(void)arg;
+	(void)shrink;
+	atomic_store(&is_inside, true);
+	while (!atomic_load(&may_return))
+		sched_yield();
+	return PP_SHRINK_STOP;
+}
+
+static const struct pp_shrinker hanging = {
+	.struct_bytes = sizeof(hanging),
+	.name = "the one that hangs",
+	.count = count_some,
+	.scan = scan_and_hang,
+	.seeks = PP_SHRINKER_SEEKS,
+};
+
+static void *enter_shrinker(void *arg)
+{
+	while (!atomic_load(&is_inside))
+		pp_alloc_pages(shared.pool, 1, PP_NOWARN);
+	return arg;
+}
+
+static void fail_beside_a_stuck_callback(void)
+{
+	struct pp_shrinker_id *id;
+	pthread_t thread;
+
+	shared.pool = pool_make_one_zone("8M");
+	if (pp_shrinker_register(shared.pool, &hanging, &id))
+		_exit(3);
+	if (!pp_alloc_pages(shared.pool, 1900, 0) ||
+	    pthread_create(&thread, NULL, enter_shrinker, NULL))
+		_exit(4);
+	while (!atomic_load(&is_inside))
+		sched_yield();
+	if (pp_alloc_pages(shared.pool, 1700, 0))
+		_exit(5);
+	atomic_store(&may_return, true);
+	pthread_join(thread, NULL);
+	pp_shrinker_unregister(id);
+}
+
+static void test_failure_report_names_the_callback_that_is_stuck(void **state)
+{
+	(void)state;
+	listen_to(fail_beside_a_stuck_callback);
+	assert_lived();
+	assert_whole_report();
+	assert_said("\npagepool:   stuck: the callback \"the one that hangs\"");
+	assert_said("\"the one that hangs\" had 1000 objects, 0 put off, "
+		    "is at work\n");
+	assert_json_string("stuck", "\"the one that hangs\"");
+	reached_end();
+}
+
 /* Nothing to be had, neither from the pool nor from the kernel. */
 static void fail_without_any_memory(void)
 {
@@ -789,6 +860,7 @@ int main(void)
 		TEST(test_failure_other_outcomes_do_not_count),
 		TEST(test_failure_last_reason_is_the_threads_own),
 		TEST(test_failure_report_says_what_and_who),
+		TEST(test_failure_report_names_the_callback_that_is_stuck),
 		TEST(test_failure_report_needs_no_memory),
 		TEST(test_failure_only_the_first_is_reported),
 		TEST(test_failure_threads_do_not_mix_their_reports),
