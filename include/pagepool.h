@@ -102,8 +102,9 @@ struct pp_pool *pp_pool_default(void);
 /**
  * pp_pool_set() - change a setting of a living pool.
  * @name, @value: as for pp_config_set(); "limit", "min_free",
- *		  "watermark_scale", "purge_delay", "pressure_signal", "numa"
- *		  and "verbose" can be changed.
+ *		  "watermark_scale", "purge_delay", "oom", "oom_timeout",
+ *		  "oom_reserve", "pressure_signal", "numa" and "verbose" can
+ *		  be changed.
  *
  * Return: as pp_config_set(), and -EBUSY for a setting that is fixed once the
  * pool exists.

@@ -10,6 +10,13 @@
 #include "slowpath.h"
 #include "watch.h"
 
+/* There is no pool that could count it. */
+static int no_pool(enum failure why)
+{
+	pool_failed(NULL, 0, 0, why);
+	return -ENOMEM;
+}
+
 /* Settings */
 
 int pp_config_create(struct pp_config **out)
@@ -19,7 +26,7 @@ int pp_config_create(struct pp_config **out)
 	if (!out)
 		return -EINVAL;
 	if (os_map_storage(sizeof(struct pp_config), &memory))
-		return -ENOMEM;
+		return no_pool(FAILURE_OS);
 	*out = memory;
 	config_defaults(*out);
 	config_from_environment(*out);
@@ -56,11 +63,11 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out)
 		config = &defaults;
 	}
 	if (os_map_storage(sizeof(struct pp_pool), &memory))
-		return -ENOMEM;
+		return no_pool(FAILURE_OS);
 	err = pool_init(memory, config);
 	if (err) {
 		os_unreserve(memory, sizeof(struct pp_pool));
-		return err;
+		return err == -ENOMEM ? no_pool(FAILURE_ADDRESS_SPACE) : err;
 	}
 	pool_hook_fork();
 	*out = memory;
@@ -87,7 +94,7 @@ struct pp_pool *pp_pool_default(void)
 	struct pp_pool *pool = pool_default();
 
 	if (!pool)
-		errno = ENOMEM;
+		errno = -no_pool(FAILURE_ADDRESS_SPACE);
 	else
 		pool_start_own_threads(pool);
 	return pool;
@@ -115,31 +122,42 @@ static void *refuse(int err)
 	return NULL;
 }
 
-void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
+static void *refuse_run(struct pp_pool *pool, const struct page_request *req,
+			enum failure why)
 {
-	struct page_result result;
-	void *run;
+	size_t bytes = req->nr_pages > SIZE_MAX / PP_PAGE_BYTES ? SIZE_MAX :
+		       pages_to_bytes(req->nr_pages);
 
-	if (req->nr_pages > RUN_MAX_PAGES || req->align_pages > RUN_MAX_PAGES) {
-		pool_failed(pool, SIZE_MAX, req->flags, FAILURE_TOO_BIG);
-		return refuse(ENOMEM);
-	}
-	if (pool_is_nested(pool)) {
-		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
-			    FAILURE_NESTED);
-		return refuse(ENOMEM);
-	}
-	run = pool_alloc_run(pool, pool_enter(pool), req, &result);
-	if (!run) {
-		pool_failed(pool, pages_to_bytes(req->nr_pages), req->flags,
-			    result.why);
-		return refuse(ENOMEM);
-	}
+	pool_failed(pool, bytes, req->flags, why);
+	return refuse(ENOMEM);
+}
+
+/* NULL with @why, which is not counted yet. */
+static void *try_run(struct pp_pool *pool, const struct page_request *req,
+		     enum failure *why)
+{
+	struct page_result result = { .why = FAILURE_TOO_BIG };
+	void *run = NULL;
+
+	if (pool_is_nested(pool))
+		result.why = FAILURE_NESTED;
+	else if (req->nr_pages <= RUN_MAX_PAGES &&
+		 req->align_pages <= RUN_MAX_PAGES)
+		run = pool_alloc_run(pool, pool_enter(pool), req, &result);
 	/* All that pp_run_pages() will say, not only what was asked for. */
-	if (req->flags & PP_ZERO && !result.zeroed)
+	if (run && req->flags & PP_ZERO && !result.zeroed)
 		memset(run, 0, pages_to_bytes(run_word_pages(
 						pool_word(pool, run))));
+	*why = result.why;
 	return run;
+}
+
+void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
+{
+	enum failure why;
+	void *run = try_run(pool, req, &why);
+
+	return run ? run : refuse_run(pool, req, why);
 }
 
 void *pp_alloc_aligned(struct pp_pool *pool, size_t nr_pages,
@@ -231,16 +249,33 @@ size_t pp_run_pages(struct pp_pool *pool, const void *run)
 }
 
 static void *realloc_by_copy(struct pp_pool *pool, void *run, uint32_t word,
-			  const struct page_request *req)
+			     const struct page_request *req,
+			     enum failure *why)
 {
 	uint64_t have = run_word_pages(word);
-	void *to;
-	to = api_alloc_run(pool, req);
+	void *to = try_run(pool, req, why);
+
 	if (!to)
 		return NULL;
 	memcpy(to, run, pages_to_bytes(min_u64(have, req->nr_pages)));
 	free_run(pool, run, "pp_realloc_pages");
 	return to;
+}
+
+/* In place, or moved; NULL: copy it. */
+static void *realloc_by_remap(struct pp_pool *pool, void *run, uint32_t word,
+			      uint64_t nr_pages, unsigned flags)
+{
+	uint64_t page = span_page_of(&pool->span, run);
+	uint64_t floor = page_floor_pages(zone_of_page(pool->zones, page),
+					  scope_add(flags));
+	struct pcp *pcp = pool_enter(pool);
+
+	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
+		run = page_move(&pool->registry, page, word, nr_pages, floor);
+	pool_leave(pcp);
+	inline_reclaim_end(&pool->registry, flags);
+	return run;
 }
 
 void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
@@ -252,11 +287,10 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 		.flags = flags & ~PP_ZERO,
 		.may_grow = true,
 	};
-	uint64_t have, page, floor, now;
-	struct pcp *pcp;
+	enum failure why = FAILURE_TOO_BIG;
+	uint64_t have, now;
 	uint32_t word;
-	void *to = run;
-	int saved = errno;
+	void *to;
 
 	if (!run)
 		return pp_alloc_pages(pool, nr_pages, flags);
@@ -264,24 +298,19 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 		return refuse(EINVAL);
 	word = live_run(pool, run, "pp_realloc_pages");
 	have = run_word_pages(word);
-	page = span_page_of(&pool->span, run);
-	if (nr_pages > RUN_MAX_PAGES || pool_is_nested(pool))
-		return refuse(ENOMEM);
-	floor = page_floor_pages(zone_of_page(pool->zones, page),
-				 scope_add(flags));
-	pcp = pool_enter(pool);
-	if (!page_resize(&pool->registry, page, word, nr_pages, floor))
-		to = page_move(&pool->registry, page, word, nr_pages, floor);
-	pool_leave(pcp);
-	inline_reclaim_end(&pool->registry, flags);
+	if (pool_is_nested(pool))
+		return refuse_run(pool, &req, FAILURE_NESTED);
+	if (nr_pages > RUN_MAX_PAGES)
+		return refuse_run(pool, &req, FAILURE_TOO_BIG);
+	to = realloc_by_remap(pool, run, word, nr_pages, flags);
 	if (!to)
-		to = realloc_by_copy(pool, run, word, &req);
+		to = realloc_by_copy(pool, run, word, &req, &why);
 	/* To become smaller needs no memory. */
-	if (!to && nr_pages <= have) {
-		errno = saved;
+	if (!to && nr_pages <= have)
 		to = run;
-	}
-	if (to && flags & PP_ZERO) {
+	if (!to)
+		return refuse_run(pool, &req, why);
+	if (flags & PP_ZERO) {
 		now = run_word_pages(pool_word(pool, to));
 		if (now > have)
 			memset((char *)to + pages_to_bytes(have), 0,

@@ -63,8 +63,10 @@ int pp_cache_create(struct pp_pool *pool, const char *name,
 		return -EINVAL;
 	cache = object_alloc(pool, slab_class_for(sizeof(*cache), 1), 0,
 			     &result);
-	if (!cache)
+	if (!cache) {
+		pool_failed(pool, sizeof(*cache), 0, result.why);
 		return -ENOMEM;
+	}
 	memset(cache, 0, sizeof(*cache));
 	cache->pool = pool;
 	cache->class = class;

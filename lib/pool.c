@@ -7,12 +7,11 @@
 
 #include "backing.h"
 #include "claim.h"
+#include "failure.h"
 #include "os/os.h"
-#include "show.h"
 #include "thp.h"
 #include "watch.h"
 
-#define REPORT_INTERVAL_NS	10000000000ull
 /* What a pool keeps for each of several zones, beside the zone. */
 #define ZONE_STORAGE_BYTES	(SLAB_ZONE_BYTES + sizeof(struct reclaimd))
 
@@ -113,6 +112,7 @@ void pool_fork_child(void)
 			adopt_isolated(pool);
 	}
 	watch_forget();
+	failure_forget_printer();
 	pool_fork_parent();
 }
 
@@ -237,6 +237,7 @@ static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 	lock_init(&pool->config_lock, LOCK_RANK_CONFIG);
 	pool->config = *config;
 	store_relaxed(&pool->verbose, config->verbose);
+	store_relaxed(&pool->oom_aborts, config->oom == OOM_ABORT);
 	store_relaxed(&pool->limit_is_auto, !config->limit_bytes);
 }
 
@@ -633,23 +634,4 @@ size_t pool_usable_bytes(uint32_t word)
 	if (word & MAP_SLAB)
 		return slab_class[slab_word_class(word)].bytes;
 	return pages_to_bytes(run_word_pages(word));
-}
-
-/* The first failure is always reported, further ones when asked for, and
- * never more than one in ten seconds. */
-void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
-		 enum failure why)
-{
-	uint64_t now, next = load_relaxed(&pool->next_report_ns);
-
-	add_relaxed(&pool->vmstat.failure[why], 1);
-	if (flags & PP_NOWARN || (next && !load_relaxed(&pool->verbose)))
-		return;
-	/* A report takes locks, which a handler's own thread may hold. */
-	if (pool_is_nested(pool))
-		return;
-	now = os_now_ns();
-	if (now >= next && cas_relaxed(&pool->next_report_ns, &next,
-				       now + REPORT_INTERVAL_NS))
-		show_out_of_memory(pool, bytes, why);
 }

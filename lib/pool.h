@@ -55,6 +55,8 @@ struct pp_pool {
 	_Atomic bool		verbose;
 	_Atomic bool		limit_is_auto;
 	_Atomic uint64_t	next_report_ns;
+	_Atomic uint64_t	nr_unreported;	/* failures since then */
+	_Atomic bool		oom_aborts;	/* the setting oom */
 
 	/* pool_list_lock */
 	struct pp_pool		*next;
@@ -143,7 +145,9 @@ bool pool_is_nested(struct pp_pool *pool);
 /* Frees @p later: the caller is nested. */
 void pool_defer_free(struct pp_pool *pool, void *p);
 
-/* Counts a failure, and reports it as the settings say. */
+/* Counts a failure, notes it as the thread's last one, and reports it or stops
+ * the program as the settings say: see failure.h.  @pool may be NULL, if there
+ * is none. */
 void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 		 enum failure why);
 

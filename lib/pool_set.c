@@ -358,6 +358,7 @@ static int set_locked(struct pp_pool *pool, const char *name,
 		return err;
 	pool->config = config;
 	store_relaxed(&pool->verbose, config.verbose);
+	store_relaxed(&pool->oom_aborts, config.oom == OOM_ABORT);
 	store_relaxed(&pool->pressure.signal, (int)config.pressure_signal);
 	pool_set_waits(pool, &config);
 	/* What is spare is looked at with the new delay. */

@@ -48,8 +48,10 @@ int pp_shrinker_register(struct pp_pool *pool,
 	id = pool_alloc_object(pool, pool_enter(pool),
 			       slab_class_for(sizeof(*id), 1), PP_MEMALLOC,
 			       &result);
-	if (!id)
+	if (!id) {
+		pool_failed(pool, sizeof(*id), PP_MEMALLOC, result.why);
 		return -ENOMEM;
+	}
 	memset(id, 0, sizeof(*id));
 	id->pool = pool;
 	id->shrinker.ops = *shrinker;

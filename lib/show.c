@@ -58,6 +58,8 @@
 	X(pressure_oom, PRESSURE_OOM, 0, "Episodes of failed requests") \
 	X(pressure_events, PRESSURE_EVENTS, 0, "Times of outside pressure")
 
+/* The rest are the reasons of PP_FAILURES: failures_limit and so on. */
+
 /* Those that vmstat counts. */
 #define SHOW_ITEMS(X) \
 	X(slowpath, SLOWPATH, EVENT_SLOWPATH) \
@@ -95,7 +97,19 @@ static const struct stat_name stat_names[PP_NR_STATS] = {
 			   what },
 	SHOW_STATS(X)
 #undef X
+#define X(id, label, what) \
+	[PP_STAT_FAILURES_##id] = { "failures_" #label, \
+		offsetof(struct pp_stats, failures_##label), false, \
+		"Failures: " what },
+	PP_FAILURES(X)
+#undef X
 };
+
+#define X(id, label, what) \
+	static_assert((int)PP_STAT_FAILURES_##id - PP_STAT_FAILURES_LIMIT == \
+		      (int)FAILURE_##id, "one order of " #label);
+PP_FAILURES(X)
+#undef X
 
 static int64_t sum_failures(struct pp_pool *pool)
 {
@@ -104,6 +118,16 @@ static int64_t sum_failures(struct pp_pool *pool)
 	for (unsigned i = 0; i < NR_FAILURES; i++)
 		sum += load_relaxed(&pool->vmstat.failure[i]);
 	return (int64_t)sum;
+}
+
+static void add_failures(struct pp_pool *pool, struct pp_stats *s)
+{
+#define X(id, label, what) \
+	s->failures_##label = \
+		(int64_t)load_relaxed(&pool->vmstat.failure[FAILURE_##id]); \
+	s->failures += s->failures_##label;
+	PP_FAILURES(X)
+#undef X
 }
 
 /* Adds what one hold of a zone's lock sees. */
@@ -147,7 +171,7 @@ static void add_all(struct pp_pool *pool, struct pp_stats *s)
 	add_zones(pool, s);
 	s->used_pages -= s->cached_pages;
 	s->nr_threads = load_relaxed(&reg->nr_pcps);
-	s->failures = sum_failures(pool);
+	add_failures(pool, s);
 	s->slab_free_bytes = (int64_t)slab_free_bytes(&pool->heap);
 	pcp_fold_all(reg);
 #define X(field, id, item) s->field = vmstat_read(&pool->vmstat, item);
@@ -246,6 +270,12 @@ static int64_t not_below_zero(int64_t n)
 	return n > 0 ? n : 0;
 }
 
+static bool is_failure(enum pp_stat stat)
+{
+	return stat >= PP_STAT_FAILURES_LIMIT &&
+	       stat < PP_STAT_FAILURES_LIMIT + NR_FAILURES;
+}
+
 /* What more than one word has to be read for. */
 static int64_t read_locked(struct pp_pool *pool, enum pp_stat stat)
 {
@@ -284,6 +314,9 @@ int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 		return -EINVAL;
 	if (stat_items[stat])
 		return vmstat_read(&pool->vmstat, stat_items[stat] - 1u);
+	if (is_failure(stat))
+		return (int64_t)load_relaxed(&pool->vmstat.failure
+					     [stat - PP_STAT_FAILURES_LIMIT]);
 	switch (stat) {
 	case PP_STAT_LIMIT_PAGES:
 		return (int64_t)load_relaxed(&pool->limit_pages);
@@ -345,7 +378,7 @@ static void format_text(struct strbuf *sb, const struct pp_stats *s)
 	}
 }
 
-static void format_json(struct strbuf *sb, const struct pp_stats *s)
+void show_add_json(struct strbuf *sb, const struct pp_stats *s)
 {
 	for (unsigned i = 0; i < PP_NR_STATS; i++) {
 		strbuf_str(sb, i ? ", \"" : "{\"");
@@ -353,7 +386,7 @@ static void format_json(struct strbuf *sb, const struct pp_stats *s)
 		strbuf_str(sb, "\": ");
 		strbuf_i64(sb, stat_value(s, i));
 	}
-	strbuf_str(sb, "}\n");
+	strbuf_str(sb, "}");
 }
 
 static void format_openmetrics(struct strbuf *sb, const struct pp_stats *s)
@@ -394,7 +427,8 @@ int show_report(struct pp_pool *pool, enum pp_format format, char *buf,
 		format_text(&sb, &s);
 		break;
 	case PP_FORMAT_JSON:
-		format_json(&sb, &s);
+		show_add_json(&sb, &s);
+		strbuf_str(&sb, "\n");
 		break;
 	case PP_FORMAT_OPENMETRICS:
 		format_openmetrics(&sb, &s);
@@ -405,7 +439,7 @@ int show_report(struct pp_pool *pool, enum pp_format format, char *buf,
 	return (int)sb.len;
 }
 
-/* Lines on standard error */
+/* At exit */
 
 static void add_program(struct strbuf *sb)
 {
@@ -419,28 +453,6 @@ static void add_bytes(struct strbuf *sb, const char *label, int64_t pages)
 {
 	strbuf_str(sb, label);
 	strbuf_u64(sb, pages_to_bytes((uint64_t)pages));
-}
-
-void show_out_of_memory(struct pp_pool *pool, size_t bytes, enum failure why)
-{
-	char text[LINE_BYTES];
-	struct strbuf sb = STRBUF(text);
-	struct pp_stats s;
-
-	snapshot(pool, &s);
-	strbuf_str(&sb, "pagepool: out of memory: asked ");
-	strbuf_u64(&sb, bytes);
-	strbuf_str(&sb, " bytes (reason: ");
-	strbuf_str(&sb, failure_name(why));
-	add_bytes(&sb, "; limit ", s.limit_pages);
-	add_bytes(&sb, " used ", s.used_pages);
-	add_bytes(&sb, " cached ", s.cached_pages);
-	add_bytes(&sb, " free ", s.free_pages);
-	add_bytes(&sb, " reserve ", s.min_pages);
-	strbuf_str(&sb, "; ");
-	add_program(&sb);
-	strbuf_str(&sb, ")\n");
-	strbuf_write(&sb, STDERR);
 }
 
 static void format_exit(struct pp_pool *pool, struct strbuf *sb)

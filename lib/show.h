@@ -12,9 +12,6 @@
 #include "pagepool/stat.h"
 #include "pool.h"
 
-/* One line on standard error. */
-void show_out_of_memory(struct pp_pool *pool, size_t bytes, enum failure why);
-
 /* Keeps a way to standard error, which many programs close before the end, if
  * the settings want numbers there. */
 void show_prepare_exit(struct pp_pool *pool);
@@ -29,6 +26,8 @@ int show_zone_snapshot(struct pp_pool *pool, struct zone *zone,
 		       struct pp_stats *out);
 int64_t show_read(struct pp_pool *pool, enum pp_stat stat);
 int64_t show_bound(struct pp_pool *pool, enum pp_stat stat);
+/* The numbers as one JSON object, without a newline. */
+void show_add_json(struct strbuf *sb, const struct pp_stats *s);
 int show_report(struct pp_pool *pool, enum pp_format format, char *buf,
 		size_t size);
 

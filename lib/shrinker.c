@@ -3,6 +3,7 @@
 #include "shrinker.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/bug.h"
@@ -127,6 +128,7 @@ static void shrink_one(struct shrinker *s, struct shrink_pass *pass)
 	uint64_t freed_before = pass->nr_freed;
 	struct shrink_plan plan;
 
+	store_relaxed(&s->last_count, freeable);
 	if (!freeable)
 		return;
 	pass->has_freeable = true;
@@ -172,4 +174,32 @@ uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
 	scope_leave(scope);
 	errno = saved;
 	return sum;
+}
+
+static struct shrinker_fact fact_of(struct callback *cb, uint64_t now_ns)
+{
+	struct shrinker *s = container_of(cb, struct shrinker, cb);
+	struct shrinker_fact fact = {
+		.last_count = load_relaxed(&s->last_count),
+		.deferred = load_relaxed(&s->deferred),
+		.is_inside = callback_state(cb, now_ns) != CALLBACK_IS_FREE,
+	};
+
+	memcpy(fact.name, cb->name, sizeof(fact.name));
+	return fact;
+}
+
+unsigned shrinker_list_facts(struct callback_list *list,
+			     struct shrinker_fact *out, unsigned most)
+{
+	uint64_t now_ns = os_now_ns();
+	unsigned n = 0;
+
+	callback_hold(list);
+	/* Bounded by the list's length. */
+	for (struct callback *cb = list->head; cb; cb = cb->next, n++)
+		if (n < most)
+			out[n] = fact_of(cb, now_ns);
+	callback_let_go(list);
+	return n;
 }

@@ -35,6 +35,7 @@ struct shrinker {
 
 	/* any thread */
 	_Atomic uint64_t	deferred;	/* objects */
+	_Atomic uint64_t	last_count;	/* what count() said last */
 };
 
 /* One walk over all shrinkers. */
@@ -76,5 +77,16 @@ void shrinker_run_all(struct callback_list *list, struct shrink_pass *pass);
  * @nr_busy: as in struct shrink_pass. */
 uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
 			    unsigned *nr_busy);
+
+/* What is known of a shrinker without asking it. */
+struct shrinker_fact {
+	char		name[CALLBACK_NAME_BYTES];
+	uint64_t	last_count, deferred;	/* objects */
+	bool		is_inside;	/* a thread is in its callback */
+};
+
+/* Fills in the first @most; returns how many there are.  No callback runs. */
+unsigned shrinker_list_facts(struct callback_list *list,
+			     struct shrinker_fact *out, unsigned most);
 
 #endif

@@ -346,6 +346,14 @@ int64_t slab_objects_out(struct slab_heap *heap, uint64_t *slab_pages);
  * The ends where no object fits count, objects in magazines do not. */
 uint64_t slab_free_bytes(struct slab_heap *heap);
 
+/* What the slabs of one class have in all zones.  Objects that threads cache
+ * count as handed out. */
+struct slab_usage {
+	uint64_t	nr_pages, nr_objects;
+};
+
+struct slab_usage slab_usage_of(struct slab_heap *heap, unsigned class);
+
 /* Free memory in the depots. */
 uint64_t slab_depot_bytes(struct slab_heap *heap);
 

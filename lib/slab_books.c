@@ -58,6 +58,21 @@ uint64_t slab_free_bytes(struct slab_heap *heap)
 	return bytes;
 }
 
+struct slab_usage slab_usage_of(struct slab_heap *heap, unsigned class)
+{
+	struct slab_usage usage = { .nr_pages = 0 };
+
+	for (unsigned i = class; i < slab_nr_bins(heap); i += SLAB_NR_CLASSES) {
+		struct slab_bin *bin = slab_bin_at(heap, i);
+
+		lock_acquire(&bin->lock);
+		usage.nr_pages += bin->nr_pages;
+		usage.nr_objects += bin->nr_out > 0 ? (uint64_t)bin->nr_out : 0;
+		lock_release(&bin->lock);
+	}
+	return usage;
+}
+
 /* Checks */
 
 static int verify_slab(struct slab_heap *heap, unsigned class,

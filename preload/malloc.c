@@ -43,9 +43,11 @@
 
 static void *fail(struct pp_pool *pool, size_t bytes, enum failure why)
 {
-	if (pool)
+	/* Before that there is no thread-local storage. */
+	if (likely(preload_is_relocated())) {
 		pool_failed(pool, bytes, 0, why);
-	grace_begin(bytes);
+		grace_begin(bytes);
+	}
 	errno = ENOMEM;
 	return NULL;
 }
@@ -55,14 +57,15 @@ static void *alloc_nested(struct pp_pool *pool, size_t bytes,
 {
 	void *p = early_alloc(bytes, align_bytes);
 
-	return p ? p : fail(pool, bytes, FAILURE_NESTED);
+	return p ? p : fail(pool, bytes, pool ? FAILURE_NESTED :
+						FAILURE_ADDRESS_SPACE);
 }
 
-/* From the pool, without looking at fast paths.  *@zeroed is for calloc. */
-static void *alloc_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
-			   size_t align_bytes, bool *zeroed)
+/* From the pool, without looking at fast paths.  NULL with result->why, which
+ * is not counted yet. */
+static void *try_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
+			 size_t align_bytes, struct page_result *result)
 {
-	struct page_result result = { .zeroed = false };
 	unsigned class = bytes > MALLOC_SMALL_BYTES ? SLAB_NR_CLASSES :
 			 slab_class_for(bytes, align_bytes);
 	struct page_request req = {
@@ -70,15 +73,22 @@ static void *alloc_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
 		.align_pages = 1,
 		.flags = SLOWPATH_MAY_GRACE,
 	};
-	void *p;
 
 	if (align_bytes > PP_PAGE_BYTES)
 		req.align_pages = align_bytes >> PP_PAGE_SHIFT;
 	if (class < SLAB_NR_CLASSES)
-		p = pool_alloc_object(pool, pcp, class, SLOWPATH_MAY_GRACE,
-				      &result);
-	else
-		p = pool_alloc_run(pool, pcp, &req, &result);
+		return pool_alloc_object(pool, pcp, class,
+					 SLOWPATH_MAY_GRACE, result);
+	return pool_alloc_run(pool, pcp, &req, result);
+}
+
+/* The same, counted.  *@zeroed is for calloc. */
+static void *alloc_in_pool(struct pp_pool *pool, struct pcp *pcp, size_t bytes,
+			   size_t align_bytes, bool *zeroed)
+{
+	struct page_result result = { .zeroed = false };
+	void *p = try_in_pool(pool, pcp, bytes, align_bytes, &result);
+
 	*zeroed = p && result.zeroed;
 	return p ? p : fail(pool, bytes, result.why);
 }
@@ -473,6 +483,46 @@ static void *realloc_run(struct pp_pool *pool, void *p, uint32_t word,
 	return p;
 }
 
+/* As malloc(), but that NULL is no failure yet. */
+static void *try_alloc(struct pp_pool *pool, size_t bytes)
+{
+	struct page_result result;
+
+	if (pool_is_nested(pool))
+		return early_alloc(bytes, 1);
+	return try_in_pool(pool, pool_enter(pool), bytes, 1, &result);
+}
+
+/* The same for a small object, which the thread may have. */
+static void *try_object(struct pp_pool *pool, size_t bytes)
+{
+	struct pcp *pcp = pp_self;
+	struct page_result result;
+	void *object;
+
+	if (likely(pcp_enter(pcp))) {
+		object = slab_pop(pcp, slab_class_of[(bytes + 15) / 16]);
+		if (unlikely(!object))
+			return try_in_pool(pool, pcp, bytes, 1, &result);
+		pcp_leave(pcp);
+		return object;
+	}
+	return try_alloc(pool, bytes);
+}
+
+/* To become smaller needs no memory: what cannot be had is no failure. */
+static void *realloc_smaller(struct pp_pool *pool, void *p, size_t bytes)
+{
+	void *to = bytes <= MALLOC_SMALL_BYTES ? try_object(pool, bytes) :
+						 try_alloc(pool, bytes);
+
+	if (!to)
+		return p;
+	memcpy(to, p, bytes);
+	free(p);
+	return to;
+}
+
 static bool may_stay(uint32_t word, size_t have, size_t bytes)
 {
 	return bytes <= have && bytes >= have / REALLOC_KEEP_DIVISOR &&
@@ -483,7 +533,6 @@ static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
 {
 	uint32_t word = diagnose_live(pool, p, "realloc");
 	size_t have = pool_usable_bytes(word);
-	int saved = errno;
 	void *to = NULL;
 
 	if (word & MAP_SLAB) {
@@ -492,14 +541,10 @@ static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
 	} else {
 		to = realloc_run(pool, p, word, bytes);
 	}
-	if (!to)
-		to = realloc_by_copy(pool, p, have, bytes);
-	/* To become smaller needs no memory. */
-	if (!to && bytes <= have) {
-		errno = saved;
-		return p;
-	}
-	return to;
+	if (to)
+		return to;
+	return bytes <= have ? realloc_smaller(pool, p, bytes) :
+			       realloc_by_copy(pool, p, have, bytes);
 }
 
 PP_EXPORT void *realloc(void *p, size_t bytes)

@@ -55,7 +55,35 @@ enum pp_stat {
 	PP_STAT_PRESSURE_MIN,
 	PP_STAT_PRESSURE_OOM,
 	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
+	PP_STAT_FAILURES_LIMIT,		/* PP_STAT_FAILURES by reason, in the */
+	PP_STAT_FAILURES_TOO_BIG,	/* order of enum pp_failure */
+	PP_STAT_FAILURES_ADDRESS_SPACE,
+	PP_STAT_FAILURES_OS,
+	PP_STAT_FAILURES_PURGE,
+	PP_STAT_FAILURES_NESTED,
+	PP_STAT_FAILURES_CANNOT_WAIT,
+	PP_STAT_FAILURES_IN_RECLAIM,
+	PP_STAT_FAILURES_SCOPE,
+	PP_STAT_FAILURES_TIMEOUT,
+	PP_STAT_FAILURES_INJECTED,
 	PP_NR_STATS
+};
+
+/* Why a request got NULL, or -ENOMEM. */
+enum pp_failure {
+	PP_FAILURE_NONE,		/* there was none yet */
+	PP_FAILURE_LIMIT,		/* the limit, nothing to be freed */
+	PP_FAILURE_TOO_BIG,		/* more than the limit ever holds */
+	PP_FAILURE_ADDRESS_SPACE,	/* no run of addresses that long */
+	PP_FAILURE_OS,			/* the kernel refused memory */
+	PP_FAILURE_PURGE,		/* it did not take memory back */
+	PP_FAILURE_NESTED,		/* signal handlers have no more */
+	PP_FAILURE_CANNOT_WAIT,		/* the limit, and it does not wait */
+	PP_FAILURE_IN_RECLAIM,		/* the limit, asked by what frees */
+	PP_FAILURE_SCOPE,		/* the limit, and no help allowed */
+	PP_FAILURE_TIMEOUT,		/* the limit, and help took too long */
+	PP_FAILURE_INJECTED,		/* the setting fault */
+	PP_NR_FAILURES
 };
 
 enum pp_format { PP_FORMAT_TEXT, PP_FORMAT_JSON, PP_FORMAT_OPENMETRICS };
@@ -76,6 +104,10 @@ struct pp_stats {
 	int64_t	reclaimd_pages, direct_reclaims, direct_pages, scanned;
 	int64_t	throttled, pressure_low, pressure_min, pressure_oom;
 	int64_t	pressure_events;
+	int64_t	failures_limit, failures_too_big, failures_address_space;
+	int64_t	failures_os, failures_purge, failures_nested;
+	int64_t	failures_cannot_wait, failures_in_reclaim, failures_scope;
+	int64_t	failures_timeout, failures_injected;
 };
 
 /**
@@ -124,6 +156,19 @@ int pp_pool_check(struct pp_pool *pool);
  */
 int pp_report(struct pp_pool *pool, enum pp_format format, char *buf,
 	      size_t size);
+
+/**
+ * pp_last_failure() - why the calling thread's last failed request failed.
+ *
+ * Whatever the pool and the function were, malloc() of the preload library
+ * included; requests that succeed leave it alone.  In a signal handler too.
+ * Return: the reason; PP_FAILURE_NONE if no request of the thread has failed.
+ */
+enum pp_failure pp_last_failure(void);
+
+/* The name that statistics and reports have for it: "limit"; "none" for
+ * PP_FAILURE_NONE, NULL for what is no reason. */
+const char *pp_failure_name(enum pp_failure why);
 
 #pragma GCC visibility pop
 

@@ -41,6 +41,12 @@ static const struct field fields[] = {
 	FIELD(throttled, false), FIELD(pressure_low, false),
 	FIELD(pressure_min, false), FIELD(pressure_oom, false),
 	FIELD(pressure_events, false),
+	FIELD(failures_limit, false), FIELD(failures_too_big, false),
+	FIELD(failures_address_space, false), FIELD(failures_os, false),
+	FIELD(failures_purge, false), FIELD(failures_nested, false),
+	FIELD(failures_cannot_wait, false),
+	FIELD(failures_in_reclaim, false), FIELD(failures_scope, false),
+	FIELD(failures_timeout, false), FIELD(failures_injected, false),
 };
 
 static_assert(COUNT_OF(fields) == PP_NR_STATS, "every number has a field");

@@ -20,6 +20,7 @@ layers="
 10	inline_reclaim slowpath
 11	slab slab_class slab_number slab_books
 12	pool pool_set watch show diagnose check cache api numa reclaim extent
+12	failure failure_report
 "
 
 cd "$PP_SRC/lib" || exit 1

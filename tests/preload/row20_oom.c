@@ -2,7 +2,7 @@
 /*
  * Row 20: what happens at the limit and after it: any size can use what any
  * other size gave back, resident memory stays under the limit, and thousands
- * of failures print one line.
+ * of failures print one report.
  */
 #include "check.h"
 #include <malloc.h>
@@ -200,7 +200,7 @@ static void *fail_often(void *limit)
 	return NULL;
 }
 
-/* The test counts the lines on stderr. */
+/* The test counts the reports on stderr. */
 static void thousands_of_failures(void)
 {
 	size_t limit = limit_bytes();

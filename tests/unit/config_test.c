@@ -48,6 +48,9 @@ static void test_config_defaults(void **state)
 	assert_int_equal(c->watermark_scale, 10);
 	assert_false(c->strict || c->verbose || c->stats_at_exit);
 	assert_string_equal(c->stats_path, "");
+	assert_int_equal(c->oom, OOM_FAIL);
+	assert_true(c->oom_timeout_ns == 1000000000ull);
+	assert_int_equal(c->oom_reserve_bytes, 0);
 	reached_end();
 }
 
@@ -153,6 +156,39 @@ static void test_config_numbers_and_switches(void **state)
 	reached_end();
 }
 
+static void test_config_what_follows_when_memory_is_out(void **state)
+{
+	struct pp_config *c = made();
+
+	(void)state;
+	assert_int_equal(config_set(c, "oom", "abort"), 0);
+	assert_int_equal(c->oom, OOM_ABORT);
+	assert_int_equal(config_set(c, "oom", "fail"), 0);
+	assert_int_equal(c->oom, OOM_FAIL);
+	assert_int_equal(config_set(c, "oom_timeout", "200ms"), 0);
+	assert_true(c->oom_timeout_ns == 200000000ull);
+	assert_int_equal(config_set(c, "oom_timeout", "0"), 0);
+	assert_true(c->oom_timeout_ns == 0);
+	assert_int_equal(config_set(c, "oom_timeout", "86400s"), 0);
+	assert_true(c->oom_timeout_ns == CONFIG_MAX_DELAY_NS);
+	assert_int_equal(config_set(c, "oom_reserve", "3M"), 0);
+	assert_int_equal(c->oom_reserve_bytes, 3 << 20);
+	assert_int_equal(config_set(c, "oom_reserve", "0"), 0);
+	expect_error("oom", "", -EINVAL);
+	expect_error("oom", "kill", -EINVAL);
+	expect_error("oom", "Abort", -EINVAL);
+	expect_error("oom", "abort ", -EINVAL);
+	expect_error("oom", "1", -EINVAL);
+	expect_error("oom_timeout", "", -EINVAL);
+	expect_error("oom_timeout", "1", -EINVAL);
+	expect_error("oom_timeout", "-1s", -EINVAL);
+	expect_error("oom_timeout", "86401s", -ERANGE);
+	expect_error("oom_reserve", "1Q", -EINVAL);
+	expect_error("oom_reserve", "10%", -EINVAL);
+	expect_error("oom_reserve", "17T", -ERANGE);
+	reached_end();
+}
+
 static void test_config_stats_is_exit_or_a_path(void **state)
 {
 	char path[CONFIG_PATH_BYTES + 1];
@@ -179,6 +215,7 @@ static void test_config_names(void **state)
 {
 	static const char *const live[] = {
 		"limit", "min_free", "watermark_scale", "verbose",
+		"oom", "oom_timeout", "oom_reserve",
 	};
 	static const char *const fixed[] = { "stats", "strict" };
 	static const char *const none[] = { "", "LIMIT", "limi", "limits" };
@@ -267,6 +304,8 @@ static void test_environment_good_values_are_taken_silently(void **state)
 		"PAGEPOOL_LIMIT=96M", "PAGEPOOL_VERBOSE=1",
 		"PAGEPOOL_MIN_FREE=2M", "PAGEPOOL_WATERMARK_SCALE=200",
 		"PAGEPOOL_STATS=exit", "PAGEPOOL_STRICT=1",
+		"PAGEPOOL_OOM=abort", "PAGEPOOL_OOM_TIMEOUT=3s",
+		"PAGEPOOL_OOM_RESERVE=1M",
 		"PAGEPOOLX=1", "XPAGEPOOL_LIMIT=1", "PAGEPOO_LIMIT=2",
 	};
 	struct outcome o = in_environment(entries, COUNT_OF(entries), 1);
@@ -279,6 +318,9 @@ static void test_environment_good_values_are_taken_silently(void **state)
 	assert_int_equal(o.config.watermark_scale, 200);
 	assert_true(o.config.verbose && o.config.strict);
 	assert_true(o.config.stats_at_exit);
+	assert_int_equal(o.config.oom, OOM_ABORT);
+	assert_true(o.config.oom_timeout_ns == 3000000000ull);
+	assert_int_equal(o.config.oom_reserve_bytes, 1 << 20);
 	reached_end();
 }
 
@@ -312,6 +354,14 @@ static void test_environment_bad_values_are_told_once(void **state)
 	expect_line("PAGEPOOL_MIN_FREE=-1",
 		    "pagepool: PAGEPOOL_MIN_FREE=-1: expected a size such as "
 		    "4M, or 0; using the default\n");
+	expect_line("PAGEPOOL_OOM=kill", "pagepool: PAGEPOOL_OOM=kill: "
+		    "expected fail or abort; using the default\n");
+	expect_line("PAGEPOOL_OOM_TIMEOUT=1h", "pagepool: "
+		    "PAGEPOOL_OOM_TIMEOUT=1h: expected a time such as 1s or "
+		    "200ms; using the default\n");
+	expect_line("PAGEPOOL_OOM_RESERVE=x", "pagepool: "
+		    "PAGEPOOL_OOM_RESERVE=x: expected a size such as 1M, or 0; "
+		    "using the default\n");
 	expect_line("PAGEPOOL_STATS=", "pagepool: PAGEPOOL_STATS=: expected "
 		    "exit, or the path of a file; using the default\n");
 	reached_end();
@@ -377,6 +427,7 @@ int main(void)
 		TEST(test_config_bad_sizes_are_invalid),
 		TEST(test_config_sizes_out_of_range),
 		TEST(test_config_numbers_and_switches),
+		TEST(test_config_what_follows_when_memory_is_out),
 		TEST(test_config_stats_is_exit_or_a_path),
 		TEST(test_config_names),
 		TEST(test_config_auto_leaves_the_machine_an_eighth),
