@@ -22,6 +22,8 @@
 	 PP_ZERO | PP_NOWARN | PP_THISNODE | PP_NOIO | PP_NOFS | \
 	 PP_RETRY_MAYFAIL | PP_NOFAIL)
 
+struct pp_reserve;
+
 struct pp_pool {
 	struct zone		*zones;		/* const: all of them */
 	struct nodes		*nodes;		/* const; NULL: one zone */
@@ -43,11 +45,13 @@ struct pp_pool {
 	/* config_lock */
 	struct lock		config_lock;
 	struct pp_config	config;
+	struct pp_reserve	*reserves;	/* see reserve.h */
 
 	/* any thread */
 	_Atomic bool		verbose;
 	_Atomic bool		limit_is_auto;
 	_Atomic uint64_t	next_report_ns;
+	_Atomic int64_t		reserved_pages[NODES_MAX];	/* by zone */
 
 	/* pool_list_lock */
 	struct pp_pool		*next;

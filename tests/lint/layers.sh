@@ -19,7 +19,7 @@ layers="
 9	vmscan drain_service helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books mempool
-12	pool pool_set watch show diagnose check cache api numa reclaim extent
+12	pool pool_set watch show diagnose check cache api numa reclaim extent reserve
 "
 
 cd "$PP_SRC/lib" || exit 1
