@@ -86,8 +86,8 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out);
  * pp_pool_destroy() - end a pool.
  *
  * No other thread may be using it.  Return: 0; -EBUSY while pages of it are
- * handed out, a shrinker is registered, or a thread that used it is just
- * exiting; nothing has changed then.
+ * handed out, a shrinker is registered, a reserve exists, or a thread that used
+ * it is just exiting; nothing has changed then.
  */
 int pp_pool_destroy(struct pp_pool *pool);
 

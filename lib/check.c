@@ -10,7 +10,7 @@
 
 #include "base/strbuf.h"
 #include "pagepool/stat.h"
-#include "pool.h"
+#include "reserve.h"
 
 #define STDERR		2
 #define LINE_BYTES	160
@@ -108,6 +108,9 @@ int pp_pool_check(struct pp_pool *pool)
 	err = slab_verify(&pool->heap);
 	if (err)
 		return complain("slab.h", err);
+	err = reserves_verify(pool);
+	if (err)
+		return complain("mempool.h", err);
 	for_each_zone(zone, pool->zones) {
 		err = check_zone(pool, zone);
 		if (err)

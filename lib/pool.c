@@ -9,6 +9,7 @@
 #include "claim.h"
 #include "failure.h"
 #include "os/os.h"
+#include "reserve.h"
 #include "thp.h"
 #include "watch.h"
 
@@ -53,6 +54,8 @@ void pool_fork_prepare(void)
 	for_each_pool(pool)
 		lock_fork_take(&pool->config_lock);
 	for_each_pool(pool)
+		reserves_fork_take(pool);
+	for_each_pool(pool)
 		lock_fork_take(&pool->shrinkers.lock);
 	for_each_pool(pool)
 		lock_fork_take(&pool->registry.drain_lock);
@@ -84,6 +87,7 @@ void pool_fork_parent(void)
 			lock_fork_give(&slab_bin_at(&pool->heap, i)->lock);
 		lock_fork_give(&pool->registry.drain_lock);
 		lock_fork_give(&pool->shrinkers.lock);
+		reserves_fork_give(pool);
 		lock_fork_give(&pool->config_lock);
 	}
 	lock_fork_give(&pcp_registry_lock);
@@ -105,6 +109,7 @@ void pool_fork_child(void)
 	for_each_pool(pool) {
 		reclaimd_forget_all(&pool->registry);
 		callback_forget_others(&pool->shrinkers);
+		reserves_fork_child(pool);
 		pressure_forget(&pool->pressure);
 		claim_forget(&pool->registry);
 		pcp_mark_orphans(&pool->registry);
@@ -365,7 +370,7 @@ int pool_exit(struct pp_pool *pool)
 	int err;
 
 	/* The thread may be in a callback that waits for the caller. */
-	if (load_relaxed(&pool->shrinkers.nr))
+	if (load_relaxed(&pool->shrinkers.nr) || pool->reserves)
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
 	reclaimd_stop_all(&pool->registry);

@@ -29,6 +29,8 @@ static inline bool pool_flags_are_valid(unsigned flags)
 	       !(flags & PP_NOFAIL && flags & PP_NOWAIT);
 }
 
+struct pp_reserve;
+
 struct pp_pool {
 	struct zone		*zones;		/* const: all of them */
 	struct nodes		*nodes;		/* const; NULL: one zone */
@@ -50,6 +52,7 @@ struct pp_pool {
 	/* config_lock */
 	struct lock		config_lock;
 	struct pp_config	config;
+	struct pp_reserve	*reserves;	/* see reserve.h */
 
 	/* any thread */
 	_Atomic bool		verbose;
@@ -57,6 +60,7 @@ struct pp_pool {
 	_Atomic uint64_t	next_report_ns;
 	_Atomic uint64_t	nr_unreported;	/* failures since then */
 	_Atomic bool		oom_aborts;	/* the setting oom */
+	_Atomic int64_t		reserved_pages[NODES_MAX];	/* by zone */
 
 	/* pool_list_lock */
 	struct pp_pool		*next;

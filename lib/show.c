@@ -9,6 +9,7 @@
 #include "base/strbuf.h"
 #include "os/os.h"
 #include "os/syscall.h"
+#include "reserve.h"
 
 #define STDERR		2
 #define LINE_BYTES	512
@@ -169,7 +170,8 @@ static void add_all(struct pp_pool *pool, struct pp_stats *s)
 	*s = (struct pp_stats){ .struct_bytes = sizeof(*s) };
 	s->cached_pages = pcp_sum_cached_pages(reg);
 	add_zones(pool, s);
-	s->used_pages -= s->cached_pages;
+	s->reserved_pages = reserved_pages_sum(pool);
+	s->used_pages -= s->cached_pages + s->reserved_pages;
 	s->nr_threads = load_relaxed(&reg->nr_pcps);
 	add_failures(pool, s);
 	s->slab_free_bytes = (int64_t)slab_free_bytes(&pool->heap);
@@ -216,7 +218,8 @@ static int zone_snapshot(struct pp_pool *pool, struct zone *zone,
 	pcp = pool_enter(pool);
 	s->cached_pages = pcp_sum_cached_pages_of(&pool->registry, zone);
 	add_zone(zone, s);
-	s->used_pages -= s->cached_pages;
+	s->reserved_pages = reserved_pages_of(pool, zone);
+	s->used_pages -= s->cached_pages + s->reserved_pages;
 	pool_leave(pcp);
 	return 0;
 }
@@ -326,9 +329,9 @@ int64_t show_read(struct pp_pool *pool, enum pp_stat stat)
 		return not_below_zero(cached);
 	case PP_STAT_USED_PAGES:
 		return not_below_zero(sum_zones(pool, &first->used_pages) -
-				      cached);
+				      reserved_pages_sum(pool) - cached);
 	case PP_STAT_RESERVED_PAGES:
-		return 0;
+		return reserved_pages_sum(pool);
 	case PP_STAT_BACKED_PAGES:
 		return sum_zones(pool, &first->backed_pages);
 	case PP_STAT_METADATA_PAGES:

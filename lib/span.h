@@ -56,7 +56,8 @@
  * All of the map can be read from the start, so that any address in the range
  * can be looked up; it says 0 where nothing was committed.
  *
- * c: in a thread cache.  m: its memory was moved there (see page_move()).
+ * c: in a thread cache, or set aside (reserve.h).  m: its memory was moved
+ * there (see page_move()).
  * The kind and the length change under the zone's lock only, but for a run that
  * its owner cuts in two (extent.h); c is written by whoever owns the run or the
  * cache.

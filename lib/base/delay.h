@@ -20,7 +20,9 @@
 	X(EMPTY, "a drainer has emptied a cache and not yet given it back") \
 	X(EXIT,  "an owner is about to enter for good") \
 	X(LOOK,  "reclaimd has read kick and not yet looked why") \
-	X(START, "reclaimd may run already, and nobody was told so")
+	X(START, "reclaimd may run already, and nobody was told so") \
+	X(QUEUED, "who waits for a reserve is about to sleep") \
+	X(GRANT, "who waits for a reserve has it, and was not woken yet")
 
 enum delay_point {
 #define X(name, what) DELAY_##name,

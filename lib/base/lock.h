@@ -30,6 +30,7 @@
 #define PP_LOCK_RANKS(X) \
 	X(INIT,     "bring-up of the default pool") \
 	X(CONFIG,   "the list of pools; settings of one") \
+	X(MEMPOOL,  "what one reserve sets aside, and who waits for it") \
 	X(SHRINKER, "a pool's list of shrinkers") \
 	X(DRAIN,    "one drain of a pool's thread caches") \
 	X(REGISTRY, "the lists of thread caches") \

@@ -16,6 +16,7 @@ static const char *const headers[] = {
 	"#include <pagepool.h>\n",
 	"#include <pagepool/stat.h>\n",
 	"#include <pagepool/cache.h>\n",
+	"#include <pagepool/reserve.h>\n",
 	"#include <pagepool/cache.h>\n#include <pagepool/stat.h>\n"
 	"#include <pagepool.h>\n#include <pagepool.h>\n"
 	"int probe(struct pp_pool *p) {\n"

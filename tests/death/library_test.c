@@ -8,7 +8,7 @@
 
 #include "dying.h"
 #include "pagepool/cache.h"
-#include "pool.h"
+#include "reserve.h"
 
 static struct pp_pool *pool;
 static struct pp_cache *cache;
@@ -552,6 +552,177 @@ static void test_free_by_the_wrong_call(void **state)
 	reached_end();
 }
 
+/* Reserves */
+
+#define RESERVE_PAGES	17
+
+static struct pp_reserve *reserve(void)
+{
+	struct pp_reserve *r = NULL;
+
+	if (pp_reserve_create(pool, 2, RESERVE_PAGES, &r))
+		_exit(3);
+	return r;
+}
+
+static void free_to_reserve_twice(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	void *run[3] = { NULL };
+	size_t n = *(size_t *)arg;
+
+	for (size_t i = 0; i < n; i++)
+		run[i] = pp_reserve_alloc(r, 0);
+	/* One is there, so the second is set aside again. */
+	pp_reserve_resize(r, n);
+	expect_double_free("pp_reserve_free", run[0]);
+	for (size_t i = 0; i < n; i++)
+		pp_reserve_free(r, run[i]);
+	pp_reserve_free(r, run[0]);
+}
+
+static void free_what_is_set_aside(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	void *run = r->mempool.free;
+
+	(void)arg;
+	expect_double_free("pp_free_pages", run);
+	pp_free_pages(pool, run);
+}
+
+static void realloc_what_a_ticket_has(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	struct pp_ticket t;
+
+	(void)arg;
+	if (pp_reserve_hold(r, 1, 0, &t))
+		_exit(3);
+	expect_double_free("pp_realloc_pages", t.first);
+	pp_realloc_pages(pool, t.first, 100, 0);
+}
+
+static void free_of_other_length(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	void *run = run_of(*(size_t *)arg);
+
+	expect_line("pagepool: pp_reserve_free(): %#lx is not of this "
+		    "reserve\n", at(run));
+	pp_reserve_free(r, run);
+}
+
+static void free_of_no_reserve(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	void *run = run_of(RESERVE_PAGES);
+
+	(void)arg;
+	expect_line("pagepool: pp_reserve_free(): %#lx is not of this "
+		    "reserve, of which none is out\n", at(run));
+	pp_reserve_free(r, run);
+}
+
+static void free_object_to_reserve(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	void *p = object();
+
+	(void)arg;
+	expect_line("pagepool: pp_reserve_free(): %#lx is not a run of "
+		    "pages\n", at(p));
+	pp_reserve_free(r, p);
+}
+
+static void free_inside_to_reserve(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	char *run = pp_reserve_alloc(r, 0);
+
+	(void)arg;
+	expect_inside("pp_reserve_free", run + PAGE, run);
+	pp_reserve_free(r, run + PAGE);
+}
+
+static void free_foreign_to_reserve(void *arg)
+{
+	struct pp_reserve *r = reserve();
+
+	(void)arg;
+	expect_foreign("pp_reserve_free", &pool);
+	pp_reserve_free(r, &pool);
+}
+
+static void free_without_reserve(void *arg)
+{
+	void *run = run_of(1);
+
+	(void)arg;
+	expect_line("pagepool: pp_reserve_free(): %#lx is not of a reserve: "
+		    "that is NULL\n", at(run));
+	pp_reserve_free(NULL, run);
+}
+
+static void test_free_of_what_a_reserve_never_gave(void **state)
+{
+	static size_t twice[] = { 1, 2, 3 };
+	static size_t lengths[] = { 1, 16, 20, 1000 };
+
+	(void)state;
+	for (size_t i = 0; i < COUNT_OF(twice); i++)
+		assert_dies(free_to_reserve_twice, &twice[i]);
+	assert_dies(free_what_is_set_aside, NULL);
+	assert_dies(realloc_what_a_ticket_has, NULL);
+	for (size_t i = 0; i < COUNT_OF(lengths); i++)
+		assert_dies(free_of_other_length, &lengths[i]);
+	assert_dies(free_of_no_reserve, NULL);
+	assert_dies(free_object_to_reserve, NULL);
+	assert_dies(free_inside_to_reserve, NULL);
+	assert_dies(free_foreign_to_reserve, NULL);
+	assert_dies(free_without_reserve, NULL);
+	reached_end();
+}
+
+static void use_of_no_reserve(void *arg)
+{
+	static struct pp_reserve none;
+
+	(void)arg;
+	expect_line("pagepool: pp_reserve_alloc(): %#lx is not a reserve\n",
+		    at(&none));
+	pp_reserve_alloc(&none, 0);
+}
+
+/* What lies in a reserve is written to by who had it before. */
+static void write_after_free(void *arg)
+{
+	struct pp_reserve *r = reserve();
+	char *run = r->mempool.free;
+	struct pp_ticket t;
+
+	expect_line("pagepool: pp_reserve_free(): %#lx was written to after "
+		    "it was freed\n", at(run));
+	run[*(size_t *)arg] ^= 1;
+	if (!pp_reserve_hold(r, 1, 0, &t))
+		pp_reserve_draw(&t);
+}
+
+static void test_use_of_what_a_reserve_has(void **state)
+{
+	/* The link of the list; the rest is looked at in full debug builds. */
+	static size_t at_link[] = { 0, 7, 8, 15 };
+	static size_t behind[] = { 16, 4096, RESERVE_PAGES * PAGE - 1 };
+
+	(void)state;
+	assert_dies(use_of_no_reserve, NULL);
+	for (size_t i = 0; i < COUNT_OF(at_link); i++)
+		assert_dies(write_after_free, &at_link[i]);
+	for (size_t i = 0; PP_DEBUG > 1 && i < COUNT_OF(behind); i++)
+		assert_dies(write_after_free, &behind[i]);
+	reached_end();
+}
+
 static int group_setup(void **state)
 {
 	(void)state;
@@ -574,6 +745,8 @@ int main(void)
 		TEST(test_free_inside_an_object),
 		TEST(test_free_of_what_a_slab_never_gave),
 		TEST(test_free_by_the_wrong_call),
+		TEST(test_free_of_what_a_reserve_never_gave),
+		TEST(test_use_of_what_a_reserve_has),
 	};
 
 	test_clear_environment();

@@ -12,6 +12,7 @@
 #include "os/os.h"
 #include "pagepool/cache.h"
 #include "pagepool/reclaim.h"
+#include "pagepool/reserve.h"
 #include "pool.h"
 #include "thp.h"
 
@@ -313,6 +314,39 @@ static void use_threads(struct scene *s)
 	assert_threads_ok();
 }
 
+/* All of a reserve or nothing; and what it has is there, whatever fails. */
+static void use_reserve(struct scene *s)
+{
+	struct pp_reserve *r = NULL;
+	struct pp_ticket t;
+	void *run;
+	int err = pp_reserve_create(s->pool, 4, 200, &r);
+
+	if (err) {
+		assert_int_equal(err, -ENOMEM);
+		assert_null(r);
+		assert_int_equal(pool_stats(s->pool).reserved_pages, 0);
+		s->refusals++;
+		return;
+	}
+	err = pp_reserve_resize(r, 7);
+	assert_in_range(err, 0, 3);
+	s->refusals += err != 0;
+	assert_int_equal(pool_stats(s->pool).reserved_pages,
+			 (7 - err) * (int)run_length(200));
+	assert_int_equal(pp_reserve_hold(r, 4, 0, &t), 0);
+	for (size_t i = 0; i < 4; i++) {
+		run = pp_reserve_draw(&t);
+		assert_non_null(run);
+		memset(run, 1, 200 * PAGE);
+		pp_reserve_free(r, run);
+	}
+	pp_reserve_drop(&t);
+	pp_reserve_free(r, pp_reserve_alloc(r, 0));
+	assert_int_equal(pp_pool_check(s->pool), 0);
+	assert_int_equal(pp_reserve_destroy(r), 0);
+}
+
 static struct pp_pool *pool_or_null(struct scene *s, const char *limit)
 {
 	struct pp_config *config = NULL;
@@ -369,11 +403,13 @@ static void play(struct scene *s)
 	use_caches(s);
 	reclaim_some(s);
 	use_threads(s);
+	use_reserve(s);
 	second = pool_or_null(s, "16M");
 	if (second) {
 		struct pp_pool *first = s->pool;
 
 		s->pool = second;
+		use_reserve(s);
 		take(s, 600, 1, 0);
 		take(s, 5, 1, 0);
 		use_caches(s);

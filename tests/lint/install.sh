@@ -16,7 +16,7 @@ prefix=$root$(sed -n 's/^prefix *= *//p' "$PP_BUILD/Makefile")
 
 for file in bin/pagepool lib/libpagepool.so lib/libpagepool.so.0 \
 	lib/libpagepool-preload.so include/pagepool.h include/pagepool/stat.h \
-	include/pagepool/cache.h lib/pkgconfig/pagepool.pc; do
+	include/pagepool/cache.h include/pagepool/reserve.h lib/pkgconfig/pagepool.pc; do
 	[ -e "$prefix/$file" ] || echo "missing: $file"
 done | verdict "headers, libraries, command and pkg-config file are installed"
 { [ -e "$prefix/share/man/man1/pagepool.1" ] || echo "missing: pagepool.1"; } |
