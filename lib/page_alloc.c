@@ -16,6 +16,8 @@ uint64_t page_floor_pages(struct zone *zone, unsigned flags)
 		return min;
 	if (flags & PP_MEMALLOC)
 		return 0;
+	if (flags & PAGE_OF_VICTIM)
+		return min - min / 2;
 	if (flags & PP_HIGH) {
 		min -= min / 2;
 		if (flags & PP_NOWAIT)

@@ -54,6 +54,10 @@ void pool_fork_prepare(void)
 		lock_fork_take(&pool->config_lock);
 	for_each_pool(pool)
 		lock_fork_take(&pool->shrinkers.lock);
+	for_each_pool(pool) {
+		lock_fork_take(&pool->oom.victims.lock);
+		lock_fork_take(&pool->oom.notifiers.lock);
+	}
 	for_each_pool(pool)
 		lock_fork_take(&pool->registry.drain_lock);
 	lock_fork_take(&pcp_registry_lock);
@@ -83,6 +87,8 @@ void pool_fork_parent(void)
 		for (unsigned i = 0; i < slab_nr_bins(&pool->heap); i++)
 			lock_fork_give(&slab_bin_at(&pool->heap, i)->lock);
 		lock_fork_give(&pool->registry.drain_lock);
+		lock_fork_give(&pool->oom.notifiers.lock);
+		lock_fork_give(&pool->oom.victims.lock);
 		lock_fork_give(&pool->shrinkers.lock);
 		lock_fork_give(&pool->config_lock);
 	}
@@ -105,6 +111,7 @@ void pool_fork_child(void)
 	for_each_pool(pool) {
 		reclaimd_forget_all(&pool->registry);
 		callback_forget_others(&pool->shrinkers);
+		oom_forget_others(&pool->oom);
 		pressure_forget(&pool->pressure);
 		pcp_mark_orphans(&pool->registry);
 		if (!inside)
@@ -204,6 +211,8 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 
 	callback_list_init(&pool->shrinkers, LOCK_RANK_SHRINKER);
 	reg->shrinkers = &pool->shrinkers;
+	oom_init(&pool->oom);
+	reg->oom = &pool->oom;
 	pressure_init(&pool->pressure, (int)config->pressure_signal);
 	reg->pressure = &pool->pressure;
 	drain_service_init(&pool->drain_service, reg);
@@ -353,7 +362,9 @@ int pool_exit(struct pp_pool *pool)
 	int err;
 
 	/* The thread may be in a callback that waits for the caller. */
-	if (load_relaxed(&pool->shrinkers.nr))
+	if (load_relaxed(&pool->shrinkers.nr) ||
+	    load_relaxed(&pool->oom.victims.nr) ||
+	    load_relaxed(&pool->oom.notifiers.nr))
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
 	reclaimd_stop_all(&pool->registry);
@@ -482,9 +493,9 @@ void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
 	struct page_request now = *req;
 	void *run;
 
-	now.flags = sp.flags;
 	/* Bounded by slowpath_again(). */
 	for (;;) {
+		now.flags = sp.flags;
 		run = alloc_pages(&pool->registry, pcp, &now, result);
 		pool_leave(pcp);
 		if (run || !slowpath_again(&sp, &pool->registry, now.nr_pages,

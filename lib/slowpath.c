@@ -4,6 +4,7 @@
 
 #include "mempolicy.h"
 #include "node.h"
+#include "oom.h"
 #include "os/os.h"
 #include "pressure.h"
 #include "purge.h"
@@ -151,6 +152,50 @@ static bool should_retry(struct slowpath *sp, struct pcp_registry *reg)
 	return true;
 }
 
+struct release {
+	struct pcp_registry	*reg;
+	const struct vmscan_want *want;
+};
+
+static bool is_enough(void *arg)
+{
+	const struct release *r = arg;
+
+	for_each_zone(zone, r->reg->zones)
+		if (may_serve(r->want, zone, 0))
+			return true;
+	return false;
+}
+
+/* RELEASE */
+static bool release(struct slowpath *sp, struct pcp_registry *reg,
+		    const struct vmscan_want *want)
+{
+	struct release r = { reg, want };
+	const struct oom_want oom_want = {
+		.nr_pages = want->nr_pages,
+		.flags = sp->flags,
+		.deadline_ns = sp->deadline_ns,
+		.grace_ns = SLOWPATH_GRACE_NS,
+		.enough = is_enough,
+		.arg = &r,
+	};
+
+	if (sp->flags & (PP_NOFS | PP_RETRY_MAYFAIL | PP_THISNODE) ||
+	    !oom_is_possible(reg))
+		return false;
+	return oom_release(reg, &oom_want) == OOM_PROGRESS;
+}
+
+/* Who works for a victim that is to end. */
+static bool retry_as_victim(struct slowpath *sp)
+{
+	if (sp->flags & PAGE_OF_VICTIM)
+		return false;
+	sp->flags |= PAGE_OF_VICTIM;
+	return true;
+}
+
 static bool step(struct slowpath *sp, struct pcp_registry *reg,
 		 const struct vmscan_want *want)
 {
@@ -167,7 +212,8 @@ static bool step(struct slowpath *sp, struct pcp_registry *reg,
 	}
 	if (may_wait_for_reclaimd(sp))
 		vmscan_throttle(reg, want);
-	return reclaim_or_drain(sp, reg, want) || should_retry(sp, reg);
+	return reclaim_or_drain(sp, reg, want) || should_retry(sp, reg) ||
+	       release(sp, reg, want);
 }
 
 static struct zone *only_zone(struct pcp_registry *reg, unsigned flags,
@@ -194,7 +240,8 @@ PP_COLD bool slowpath_again(struct slowpath *sp, struct pcp_registry *reg,
 		sp->deadline_ns = start_ns + SLOWPATH_DEADLINE_NS;
 	want.deadline_ns = sp->deadline_ns;
 	if (why == FAILURE_LIMIT) {
-		again = step(sp, reg, &want);
+		again = oom_is_own(reg) ? retry_as_victim(sp) :
+					  step(sp, reg, &want);
 		vmstat_add(reg->vmstat, EVENT_SLOWPATH_NS,
 			   (int64_t)(os_now_ns() - start_ns));
 		if (!again)
@@ -301,6 +348,7 @@ PP_COLD void slowpath_end_slow(struct pcp_registry *reg, unsigned flags)
 	bool more = false;
 
 	store_relaxed(&reg->work_due, false);
+	oom_kick(reg);
 	pressure_look(reg);
 	for_each_zone(zone, reg->zones) {
 		if (load_relaxed(&zone->has_reclaimd))

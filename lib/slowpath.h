@@ -25,6 +25,10 @@
  *			ATTEMPT
  *	AGAIN		up to SLOWPATH_MAX_RETRIES times without progress, as
  *			long as shrinkers say that they have something
+ *	RELEASE		notifiers, then victims, one at a time (oom.h): who can
+ *			wait and be called back, but not with PP_RETRY_MAYFAIL
+ *			or PP_THISNODE.  A victim's own thread tries once more,
+ *			with half of the reserve, and waits for nothing
  *	GIVE UP		PP_PRESSURE_OOM is raised: NULL
  *
  * Nothing is begun after the deadline.  Nobody asks for a drain when what
@@ -42,6 +46,7 @@
 /* Linux: MAX_RECLAIM_RETRIES. */
 #define SLOWPATH_MAX_RETRIES	16u
 #define SLOWPATH_DEADLINE_NS	1000000000ull
+#define SLOWPATH_GRACE_NS	250000000ull	/* of a victim */
 
 /* One request, from the first attempt to the last. */
 struct slowpath {

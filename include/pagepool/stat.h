@@ -55,6 +55,9 @@ enum pp_stat {
 	PP_STAT_PRESSURE_MIN,
 	PP_STAT_PRESSURE_OOM,
 	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
+	PP_STAT_OOM_RELEASES,		/* victims that were cancelled */
+	PP_STAT_OOM_FORCED,		/* and those that were forced */
+	PP_STAT_OOM_NOTIFIED,		/* times that a notifier helped */
 	PP_NR_STATS
 };
 
@@ -76,6 +79,7 @@ struct pp_stats {
 	int64_t	reclaimd_pages, direct_reclaims, direct_pages, scanned;
 	int64_t	throttled, pressure_low, pressure_min, pressure_oom;
 	int64_t	pressure_events;
+	int64_t	oom_releases, oom_forced, oom_notified;
 };
 
 /**

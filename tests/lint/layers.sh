@@ -17,9 +17,9 @@ layers="
 7	page_alloc
 8	callback shrinker pressure purge
 9	vmscan drain_service helper_thread reclaimd
-10	slowpath
+10	oom slowpath
 11	slab slab_class slab_number slab_books
-12	pool pool_set watch show diagnose check cache api numa reclaim extent
+12	pool pool_set watch show diagnose check cache api numa reclaim victim extent
 "
 
 cd "$PP_SRC/lib" || exit 1
