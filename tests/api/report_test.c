@@ -41,6 +41,8 @@ static const struct field fields[] = {
 	FIELD(throttled, false), FIELD(pressure_low, false),
 	FIELD(pressure_min, false), FIELD(pressure_oom, false),
 	FIELD(pressure_events, false),
+	FIELD(oom_releases, false), FIELD(oom_forced, false),
+	FIELD(oom_notified, false),
 };
 
 static_assert(COUNT_OF(fields) == PP_NR_STATS, "every number has a field");
