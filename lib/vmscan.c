@@ -220,6 +220,10 @@ static void balance(struct scan *scan)
 		if (is_balanced(scan) ||
 		    os_now_ns() >= scan->deadline_ns)
 			break;
+		/* No reason to try harder, or to call it a failure. */
+		if (!pass.nr_freed && pass.nr_busy &&
+		    wait_for_others(scan) < CALLBACK_STUCK)
+			continue;
 		if (pass.nr_scanned < target || !pass.nr_freed)
 			priority--;
 	}
