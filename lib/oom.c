@@ -10,6 +10,7 @@
 #include "node.h"
 #include "os/os.h"
 #include "scope.h"
+#include "trace.h"
 
 __thread uint32_t victim_of_thread;
 
@@ -372,6 +373,7 @@ static bool choose(struct pcp_registry *reg, const struct oom_want *want)
 	v = condemn(oom, number);
 	if (v) {
 		vmstat_add(reg->vmstat, EVENT_OOM_RELEASES, 1);
+		TRACE(mark_victim, v->cb.name, v->ops.adj, want->nr_pages);
 		call_victim(oom, v, v->ops.cancel);
 	}
 	return true;
@@ -385,12 +387,13 @@ static void force(struct pcp_registry *reg, struct victim *v)
 	call_victim(reg->oom, v, v->ops.force);
 }
 
-/* Is it time to go back? */
+/* Is it time to go back?  An attempt has just failed, so that what looks like
+ * enough counts only when @has_waited. */
 static bool is_over(struct pcp_registry *reg, const struct oom_want *want,
-		    uint32_t released)
+		    uint32_t released, bool has_waited)
 {
 	return load_relaxed(&reg->oom->nr_released) != released ||
-	       oom_is_own(reg) || want->enough(want->arg);
+	       oom_is_own(reg) || (has_waited && want->enough(want->arg));
 }
 
 static enum oom_result release_counted(struct pcp_registry *reg,
@@ -399,6 +402,7 @@ static enum oom_result release_counted(struct pcp_registry *reg,
 	struct oom *oom = reg->oom;
 	uint32_t released = load_relaxed(&oom->nr_released), seen;
 	uint64_t now, until;
+	bool has_waited = false;
 	struct victim *v;
 
 	/* Each round has done a step of some victim's, or slept until one was
@@ -407,7 +411,7 @@ static enum oom_result release_counted(struct pcp_registry *reg,
 		seen = load_relaxed(&oom->moved);
 		/* Full: before the look at free memory, see oom_kick(). */
 		xchg_full(&reg->work_due, true);
-		if (is_over(reg, want, released))
+		if (is_over(reg, want, released, has_waited))
 			return OOM_PROGRESS;
 		now = os_now_ns();
 		if (now >= want->deadline_ns)
@@ -417,7 +421,7 @@ static enum oom_result release_counted(struct pcp_registry *reg,
 		switch (oom_look(oom, want->grace_ns, now, &until, &v)) {
 		case OOM_TODO_CHOOSE:
 			/* One may have exited since. */
-			if (is_over(reg, want, released)) {
+			if (is_over(reg, want, released, has_waited)) {
 				stop_choosing(oom, false);
 				return OOM_PROGRESS;
 			}
@@ -432,6 +436,7 @@ static enum oom_result release_counted(struct pcp_registry *reg,
 			waitq_sleep_for(&oom->moved, seen, until - now);
 			break;
 		}
+		has_waited = true;
 	}
 }
 

@@ -98,7 +98,8 @@ struct oom_want {
 	unsigned	flags;		/* PP_* */
 	uint64_t	deadline_ns;
 	uint64_t	grace_ns;	/* until force(), and once more */
-	bool		(*enough)(void *arg);	/* is it worth a try? */
+	bool		(*enough)(void *arg);	/* is it worth a try? asked
+						 * after each wait */
 	void		*arg;
 };
 

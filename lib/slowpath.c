@@ -184,7 +184,9 @@ static bool release(struct slowpath *sp, struct pcp_registry *reg,
 	if (sp->flags & (PP_NOFS | PP_RETRY_MAYFAIL | PP_THISNODE) ||
 	    !oom_is_possible(reg))
 		return false;
-	return oom_release(reg, &oom_want) == OOM_PROGRESS;
+	/* Nobody ends if it was just too early to give up. */
+	sp->had_last_try = !sp->had_last_try && is_enough(&r);
+	return sp->had_last_try || oom_release(reg, &oom_want) == OOM_PROGRESS;
 }
 
 /* Who works for a victim that is to end. */

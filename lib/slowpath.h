@@ -55,6 +55,7 @@ struct slowpath {
 	bool		drained;
 	bool		cleaned;
 	bool		made_progress;
+	bool		had_last_try;	/* before a victim is chosen */
 	uint64_t	deadline_ns;	/* 0: no attempt has failed yet */
 };
 

@@ -121,12 +121,16 @@ int pp_oom_disable(struct pp_pool *pool, unsigned timeout_ms)
 {
 	if (!pool)
 		return -EINVAL;
+	if (pool_is_nested(pool))
+		return -EDEADLK;
 	return oom_disable(&pool->oom, os_now_ns() + timeout_ms * NS_PER_MS);
 }
 
 int pp_oom_enable(struct pp_pool *pool)
 {
-	return pool ? oom_enable(&pool->oom) : -EINVAL;
+	if (!pool)
+		return -EINVAL;
+	return pool_is_nested(pool) ? -EDEADLK : oom_enable(&pool->oom);
 }
 
 /* Notifiers */

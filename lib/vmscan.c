@@ -285,7 +285,8 @@ void vmscan_throttle(struct pcp_registry *reg, const struct vmscan_want *want)
 	for (unsigned i = 0; i < MAX_THROTTLE_STEPS &&
 	     now < want->deadline_ns; i++) {
 		seen = load_relaxed(&zone->throttle);
-		if (!must_wait(zone))
+		/* reclaimd may be the one that is stuck. */
+		if (!must_wait(zone) || callback_is_any_stuck(reg->shrinkers))
 			break;
 		pcp_note_low(reg, zone);
 		waitq_sleep_for(&zone->throttle, seen,

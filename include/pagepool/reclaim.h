@@ -247,7 +247,8 @@ void pp_victim_leave(unsigned saved);
  * Requests fail instead.  Each call needs one of pp_oom_enable().
  * Return: 0.
  * Errors: -EINVAL: @pool is NULL.  -ETIMEDOUT: it has not, and nothing is
- *         disabled.
+ *         disabled.  -EDEADLK, of both: called by a signal handler on top of
+ *         a call of the pool.
  */
 int pp_oom_disable(struct pp_pool *pool, unsigned timeout_ms);
 int pp_oom_enable(struct pp_pool *pool);	/* -EINVAL: was not disabled */
