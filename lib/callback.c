@@ -236,18 +236,26 @@ enum callback_wait callback_list_wait(struct callback_list *list,
 
 /* Looks */
 
+/* Lock held. */
+static struct callback *first_stuck(struct callback_list *list)
+{
+	struct callback *cb = list->head;
+	uint64_t now = os_now_ns();
+
+	while (cb && callback_state(cb, now) != CALLBACK_IS_STUCK)
+		cb = cb->next;
+	return cb;
+}
+
 bool callback_name_stuck(struct callback_list *list, char *buf, size_t size)
 {
-	uint64_t now = os_now_ns();
 	struct callback *cb;
 	size_t len;
 
 	if (!load_relaxed(&list->nr) || !size)
 		return false;
 	callback_hold(list);
-	cb = list->head;
-	while (cb && callback_state(cb, now) != CALLBACK_IS_STUCK)
-		cb = cb->next;
+	cb = first_stuck(list);
 	if (cb) {
 		len = min_u64(strlen(cb->name), size - 1);
 		memcpy(buf, cb->name, len);
@@ -255,6 +263,18 @@ bool callback_name_stuck(struct callback_list *list, char *buf, size_t size)
 	}
 	callback_let_go(list);
 	return cb != NULL;
+}
+
+bool callback_is_any_stuck(struct callback_list *list)
+{
+	bool any;
+
+	if (!load_relaxed(&list->nr))
+		return false;
+	callback_hold(list);
+	any = first_stuck(list) != NULL;
+	callback_let_go(list);
+	return any;
 }
 
 bool callback_is_inside(struct callback_list *list)

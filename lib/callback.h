@@ -149,6 +149,8 @@ enum callback_wait callback_list_wait(struct callback_list *list,
  * for a moment. */
 bool callback_name_stuck(struct callback_list *list, char *buf, size_t size);
 
+bool callback_is_any_stuck(struct callback_list *list);
+
 /* Is the calling thread inside any of them? */
 bool callback_is_inside(struct callback_list *list);
 

@@ -43,8 +43,7 @@ void claim_end(struct pcp_registry *reg)
 	/* Release: pairs with the acquire in claim_begin(), whose stores come
 	 * after these. */
 	store_release(&reg->claimant, 0);
-	if (load_relaxed(&reg->memwait.nr))
-		memwait_wake(&reg->memwait);
+	memwait_wake_any(&reg->memwait);
 }
 
 bool claim_is_others(struct pcp_registry *reg)

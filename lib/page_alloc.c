@@ -15,6 +15,8 @@ uint64_t page_floor_pages(struct zone *zone, unsigned flags)
 	if (!(flags & PP_NOMEMALLOC)) {
 		if (flags & PP_MEMALLOC)
 			return 0;
+		if (flags & PAGE_OF_VICTIM)
+			return min - min / 2;
 		if (flags & PP_HIGH) {
 			min -= min / 2;
 			return flags & PP_NOWAIT ? min - min / 4 : min;

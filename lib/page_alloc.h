@@ -30,12 +30,16 @@ struct page_result {
 	enum failure	why;		/* valid after NULL */
 };
 
+/* Beside PP_*: the thread works for a victim that is to end. */
+#define PAGE_OF_VICTIM	0x80000000u
+
 /**
  * page_floor_pages() - what a request must leave free.
  *
  * Source: Linux mm/page_alloc.c since 6.3, __zone_watermark_ok(): HIGH may
- * use half of min, HIGH that cannot wait 5/8 of it, MEMALLOC all.  Who may use
- * nothing of min leaves what another thread has claimed, too.
+ * use half of min, HIGH that cannot wait 5/8 of it, MEMALLOC all; a victim
+ * half, whatever else it is.  Who may use nothing of min leaves what another
+ * thread has claimed, too.
  */
 uint64_t page_floor_pages(struct zone *zone, unsigned flags);
 

@@ -174,6 +174,7 @@ struct pcp_registry {
 	struct drain_service *drain_service;
 	struct callback_list *shrinkers;
 	struct pressure	*pressure;
+	struct oom	*oom;
 	struct reclaimd	*reclaimd;	/* one a zone */
 	struct vmstat	*vmstat;
 

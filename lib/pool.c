@@ -57,6 +57,10 @@ void pool_fork_prepare(void)
 		reserves_fork_take(pool);
 	for_each_pool(pool)
 		lock_fork_take(&pool->shrinkers.lock);
+	for_each_pool(pool) {
+		lock_fork_take(&pool->oom.victims.lock);
+		lock_fork_take(&pool->oom.notifiers.lock);
+	}
 	for_each_pool(pool)
 		lock_fork_take(&pool->registry.drain_lock);
 	lock_fork_take(&pcp_registry_lock);
@@ -86,6 +90,8 @@ void pool_fork_parent(void)
 		for (unsigned i = 0; i < slab_nr_bins(&pool->heap); i++)
 			lock_fork_give(&slab_bin_at(&pool->heap, i)->lock);
 		lock_fork_give(&pool->registry.drain_lock);
+		lock_fork_give(&pool->oom.notifiers.lock);
+		lock_fork_give(&pool->oom.victims.lock);
 		lock_fork_give(&pool->shrinkers.lock);
 		reserves_fork_give(pool);
 		lock_fork_give(&pool->config_lock);
@@ -110,8 +116,10 @@ void pool_fork_child(void)
 		reclaimd_forget_all(&pool->registry);
 		callback_forget_others(&pool->shrinkers);
 		reserves_fork_child(pool);
+		oom_forget_others(&pool->oom);
 		pressure_forget(&pool->pressure);
 		claim_forget(&pool->registry);
+		store_relaxed(&pool->registry.memwait.nr, 0);
 		pcp_mark_orphans(&pool->registry);
 		if (!inside)
 			adopt_isolated(pool);
@@ -220,6 +228,8 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 
 	callback_list_init(&pool->shrinkers, LOCK_RANK_SHRINKER);
 	reg->shrinkers = &pool->shrinkers;
+	oom_init(&pool->oom, &reg->memwait);
+	reg->oom = &pool->oom;
 	pressure_init(&pool->pressure, (int)config->pressure_signal);
 	reg->pressure = &pool->pressure;
 	drain_service_init(&pool->drain_service, reg);
@@ -370,7 +380,9 @@ int pool_exit(struct pp_pool *pool)
 	int err;
 
 	/* The thread may be in a callback that waits for the caller. */
-	if (load_relaxed(&pool->shrinkers.nr) || pool->reserves)
+	if (load_relaxed(&pool->shrinkers.nr) ||
+	    load_relaxed(&pool->oom.victims.nr) ||
+	    load_relaxed(&pool->oom.notifiers.nr) || pool->reserves)
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
 	reclaimd_stop_all(&pool->registry);

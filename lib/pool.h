@@ -10,6 +10,7 @@
 #define PP_POOL_H
 
 #include "mempolicy.h"
+#include "oom.h"
 #include "pagepool.h"
 #include "pressure.h"
 #include "reclaimd.h"
@@ -42,6 +43,7 @@ struct pp_pool {
 	struct slab_heap	heap;
 	struct drain_service	drain_service;
 	struct callback_list	shrinkers;
+	struct oom		oom;
 	struct pressure		pressure;
 	struct reclaimd		one_reclaimd;	/* where there is one zone */
 

@@ -57,7 +57,10 @@
 	X(pressure_low, PRESSURE_LOW, 0, "Episodes of memory at low") \
 	X(pressure_min, PRESSURE_MIN, 0, "Episodes of memory at min") \
 	X(pressure_oom, PRESSURE_OOM, 0, "Episodes of failed requests") \
-	X(pressure_events, PRESSURE_EVENTS, 0, "Times of outside pressure")
+	X(pressure_events, PRESSURE_EVENTS, 0, "Times of outside pressure") \
+	X(oom_releases, OOM_RELEASES, 0, "Victims that were cancelled") \
+	X(oom_forced, OOM_FORCED, 0, "Victims that were forced") \
+	X(oom_notified, OOM_NOTIFIED, 0, "Times that a notifier helped")
 
 /* The rest are the reasons of PP_FAILURES: failures_limit and so on. */
 
@@ -83,7 +86,10 @@
 	X(pressure_low, PRESSURE_LOW, EVENT_PRESSURE_LOW) \
 	X(pressure_min, PRESSURE_MIN, EVENT_PRESSURE_MIN) \
 	X(pressure_oom, PRESSURE_OOM, EVENT_PRESSURE_OOM) \
-	X(pressure_events, PRESSURE_EVENTS, EVENT_PRESSURE_EVENTS)
+	X(pressure_events, PRESSURE_EVENTS, EVENT_PRESSURE_EVENTS) \
+	X(oom_releases, OOM_RELEASES, EVENT_OOM_RELEASES) \
+	X(oom_forced, OOM_FORCED, EVENT_OOM_FORCED) \
+	X(oom_notified, OOM_NOTIFIED, EVENT_OOM_NOTIFIED)
 
 struct stat_name {
 	const char	*name;

@@ -7,6 +7,7 @@
 #include "grace.h"
 #include "mempolicy.h"
 #include "node.h"
+#include "oom.h"
 #include "os/os.h"
 #include "pressure.h"
 #include "show_waiting.h"
@@ -162,10 +163,18 @@ static enum slow_state fail(struct slow_request *s, enum failure why)
 	return SLOW_FAIL;
 }
 
-/* Only the limit gives way to what is done here. */
+/* Only the limit gives way to what is done here.  A thread of the victim that
+ * is to end gets half of the reserve, once, and does not wait for itself. */
 static enum slow_state look_at_reason(struct slow_request *s)
 {
-	return s->why == FAILURE_LIMIT ? SLOW_RESERVE : SLOW_FAIL;
+	if (s->why != FAILURE_LIMIT)
+		return SLOW_FAIL;
+	if (!oom_is_own(s->reg))
+		return SLOW_RESERVE;
+	if (s->flags & PAGE_OF_VICTIM)
+		return SLOW_FAIL;
+	s->flags |= PAGE_OF_VICTIM;
+	return SLOW_ATTEMPT;
 }
 
 static void *take_from_reserve(struct slow_request *s)
@@ -290,13 +299,65 @@ static enum slow_state again(struct slow_request *s)
 	return SLOW_ATTEMPT;
 }
 
+/* Of oom_timeout: a victim has so much to end, then force(), then as much again;
+ * there is time for two of them. */
+#define GRACE_DIVISOR	4
 /* No victims for who asks for none, or could get nothing of theirs, or holds
  * a lock that one may need. */
 #define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO)
 
+static bool is_enough(void *arg)
+{
+	struct slow_request *s = arg;
+	const struct vmscan_want want = want_of(s);
+
+	for_each_zone(zone, s->reg->zones)
+		if (may_serve(&want, zone, 0))
+			return true;
+	return false;
+}
+
+/* May what the request's scope or flags forbid have helped? */
+static enum failure limit_or_scope(const struct slow_request *s)
+{
+	bool no_shrinker = s->flags & PP_NOFS &&
+			   load_relaxed(&s->reg->shrinkers->nr);
+	bool no_victim = s->flags & NO_VICTIMS && oom_is_possible(s->reg);
+
+	return no_shrinker || no_victim ? FAILURE_SCOPE : FAILURE_LIMIT;
+}
+
 static enum slow_state out_of_memory(struct slow_request *s)
 {
-	return fail(s, s->flags & PP_NOFS ? FAILURE_SCOPE : FAILURE_LIMIT);
+	struct oom_want want = {
+		.nr_pages = s->nr_pages,
+		.flags = s->flags,
+		.deadline_ns = s->deadline_ns,
+		.grace_ns = load_relaxed(&s->reg->oom_timeout_ns) /
+			    GRACE_DIVISOR,
+		.enough = is_enough,
+		.arg = s,
+	};
+
+	if (s->flags & NO_VICTIMS || !oom_is_possible(s->reg))
+		return fail(s, limit_or_scope(s));
+	/* What victims give up is for whoever had them end. */
+	claim(s);
+	want.flags = s->flags;
+	/* Nobody ends if it was just too early to give up. */
+	s->had_last_try = !s->had_last_try && is_enough(s);
+	if (s->had_last_try)
+		return SLOW_ATTEMPT;
+	s->was_oom = true;
+	switch (oom_release(s->reg, &want)) {
+	case OOM_PROGRESS:
+		s->nr_no_progress = 0;
+		return SLOW_ATTEMPT;
+	case OOM_LATE:
+		return fail(s, FAILURE_TIMEOUT);
+	default:
+		return fail(s, FAILURE_LIMIT);
+	}
 }
 
 static enum slow_state give_up(struct slow_request *s)

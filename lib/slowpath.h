@@ -7,8 +7,9 @@
  *	ATTEMPT --------------------------------------------> SERVED
  *	   |  ^ ^ ^  ^                                          ^
  *	   v  | | |  |                                          |
- *	  FIT | | |  |    could waiting help?  no: FAIL         |
- *	   v  | | |  |                                          |
+ *	  FIT | | |  |    could waiting help?  no: FAIL; who    |
+ *	   |  | | |  |    works for a victim that is to end:    |
+ *	   v  | | |  |    half of the reserve, or FAIL          |
  *	RESERVE ---------- a thread in its grace, small --------+
  *	   v  | | |  |
  *	  WAKE | | | |    reclaimd; MIN is told; who does not wait: FAIL
@@ -73,7 +74,8 @@ struct slow_request {
 	enum failure	why;		/* the first attempt failed */
 
 	/* slowpath_run()'s own; 0 */
-	bool		made_progress, drained, cleaned, has_claim, was_oom;
+	bool		made_progress, drained, cleaned, has_claim;
+	bool		had_last_try, was_oom;
 	unsigned	nr_no_progress;
 	uint64_t	start_ns, deadline_ns, since_ns, next_line_ns;
 };

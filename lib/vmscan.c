@@ -223,6 +223,10 @@ static void balance(struct scan *scan)
 		if (is_balanced(scan) ||
 		    os_now_ns() >= scan->deadline_ns)
 			break;
+		/* No reason to try harder, or to call it a failure. */
+		if (!pass.nr_freed && pass.nr_busy &&
+		    wait_for_others(scan) < CALLBACK_STUCK)
+			continue;
 		if (pass.nr_scanned < target || !pass.nr_freed)
 			priority--;
 	}
@@ -284,7 +288,8 @@ void vmscan_throttle(struct pcp_registry *reg, const struct vmscan_want *want)
 	for (unsigned i = 0; i < MAX_THROTTLE_STEPS &&
 	     now < want->deadline_ns; i++) {
 		seen = load_relaxed(&zone->throttle);
-		if (!must_wait(zone))
+		/* reclaimd may be the one that is stuck. */
+		if (!must_wait(zone) || callback_is_any_stuck(reg->shrinkers))
 			break;
 		pcp_note_low(reg, zone);
 		waitq_sleep_for(&zone->throttle, seen,

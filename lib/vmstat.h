@@ -59,7 +59,10 @@
 	X(PRESSURE_MIN,	   "episodes of memory at min") \
 	X(PRESSURE_OOM,	   "episodes of failed requests") \
 	X(NODE_FALLBACK,   "runs that came from another node") \
-	X(PRESSURE_EVENTS, "times that memory was short outside of the pool")
+	X(PRESSURE_EVENTS, "times that memory was short outside of the pool") \
+	X(OOM_RELEASES,	   "victims that were cancelled") \
+	X(OOM_FORCED,	   "victims that were forced") \
+	X(OOM_NOTIFIED,	   "times that a notifier freed something")
 
 /* These go up and down, in slow paths. */
 #define PP_LEVELS(X) \

@@ -406,7 +406,10 @@ static inline void zone_unlock(struct zone *zone)
 static inline void zone_unlock_released(struct zone *zone)
 {
 	bool kick = unlikely(zone->watch_excess) && zone_has_excess(zone);
-	bool wake = memwait_has_waiters(zone->memwait);
+	/* Nobody waits for the last half of the reserve. */
+	bool wake = memwait_has_waiters(zone->memwait) &&
+		    zone_free_pages(zone) >=
+		    load_relaxed(&zone->min_pages) / 2;
 
 	if (kick)
 		zone->watch_excess = false;

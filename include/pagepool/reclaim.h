@@ -164,6 +164,120 @@ int pp_pressure_fd(struct pp_pool *pool, enum pp_pressure level);
 
 #define PP_PRESSURE_MAX_FDS	16
 
+/*
+ * Victims: what the program gives up before a request fails.
+ *
+ * A part of the program that can end by itself, such as a query, a session or
+ * a tenant, registers how much it uses and how to tell it.  When nothing can be
+ * reclaimed any more, the pool tells the one that uses most, one at a time, and
+ * requests wait until it says that it has ended (Linux mm/oom_kill.c).
+ */
+
+/* struct pp_victim.flags */
+#define PP_VICTIM_NOKILL	1u	/* never chosen */
+
+/* struct_bytes = sizeof(struct pp_victim); later versions append fields. */
+struct pp_victim {
+	size_t		struct_bytes;
+	const char	*name;		/* for reports; copied, 31 bytes */
+	void		*arg;
+	/* Bytes of the pool that it uses: a guess, quickly. */
+	size_t		(*usage)(void *arg);
+	/* Tells it to end; does not wait for that. */
+	void		(*cancel)(void *arg);
+	/* Takes its memory away, if it has not ended after a while; or NULL. */
+	void		(*force)(void *arg);
+	int		adj;		/* -1000 .. 1000 thousandths of the pool
+					 * more than it uses; -1000: never */
+	unsigned	flags;		/* PP_VICTIM_* */
+};
+
+struct pp_victim_id;
+
+/**
+ * pp_victim_register() - something that can be given up.
+ * @victim: copied.
+ * @out: receives what the other functions take.
+ *
+ * The callbacks may be called at once, by any thread whose request would fail
+ * otherwise, the victim's own included, by one at a time, with no lock of the
+ * pool held.  What holds for a shrinker's callbacks holds for them.
+ *
+ * Return: 0.
+ * Errors: -EINVAL: NULL, no name, usage or cancel, an adj or flags that are
+ *         none, a struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by
+ *         a signal handler on top of a call of the pool.
+ */
+int pp_victim_register(struct pp_pool *pool, const struct pp_victim *victim,
+		       struct pp_victim_id **out);
+
+/**
+ * pp_victim_exited() - it has ended, and its memory is free.
+ * @id: or NULL.
+ *
+ * Those who wait try again at once.  It is not chosen any more.  Also in its
+ * own callbacks; not in a signal handler.
+ */
+void pp_victim_exited(struct pp_victim_id *id);
+
+/**
+ * pp_victim_unregister() - there is nothing to give up any more.
+ * @id: or NULL.
+ *
+ * Counts as having exited.  Waits for callbacks under way; none runs after it
+ * returns.  Called from one of the victim's own, it stops the program.
+ */
+void pp_victim_unregister(struct pp_victim_id *id);
+
+/**
+ * pp_victim_enter() - the calling thread works for a victim.
+ * @id: or NULL: for none.
+ *
+ * From the moment that it is cancelled to the one that it has exited, requests
+ * of the thread do not wait, and get half of the reserve before they fail.
+ * Return: for pp_victim_leave().
+ */
+unsigned pp_victim_enter(struct pp_victim_id *id);
+void pp_victim_leave(unsigned saved);
+
+/**
+ * pp_oom_disable() - choose no victim, and call no notifier.
+ * @timeout_ms: to wait for a victim that was chosen before to have exited.
+ *
+ * Requests fail instead.  Each call needs one of pp_oom_enable().
+ * Return: 0.
+ * Errors: -EINVAL: @pool is NULL.  -ETIMEDOUT: it has not, and nothing is
+ *         disabled.  -EDEADLK, of both: called by a signal handler on top of
+ *         a call of the pool.
+ */
+int pp_oom_disable(struct pp_pool *pool, unsigned timeout_ms);
+int pp_oom_enable(struct pp_pool *pool);	/* -EINVAL: was not disabled */
+
+/* struct_bytes = sizeof(struct pp_oom_notifier). */
+struct pp_oom_notifier {
+	size_t		struct_bytes;
+	const char	*name;		/* for reports; copied, 31 bytes */
+	void		*arg;
+	/* Frees what it can; returns how much: if that is not 0, no victim is
+	 * chosen this time. */
+	size_t		(*notify)(void *arg, size_t nr_pages);
+};
+
+struct pp_oom_notifier_id;
+
+/**
+ * pp_oom_notifier_register() - to be asked before a victim is chosen.
+ * @notifier: copied.
+ *
+ * Return, errors: as pp_victim_register().
+ */
+int pp_oom_notifier_register(struct pp_pool *pool,
+			     const struct pp_oom_notifier *notifier,
+			     struct pp_oom_notifier_id **out);
+
+/* Waits for a callback under way.  NULL does nothing. */
+void pp_oom_notifier_unregister(struct pp_oom_notifier_id *id);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

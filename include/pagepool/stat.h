@@ -55,6 +55,9 @@ enum pp_stat {
 	PP_STAT_PRESSURE_MIN,
 	PP_STAT_PRESSURE_OOM,
 	PP_STAT_PRESSURE_EVENTS,	/* memory was short outside the pool */
+	PP_STAT_OOM_RELEASES,		/* victims that were cancelled */
+	PP_STAT_OOM_FORCED,		/* and those that were forced */
+	PP_STAT_OOM_NOTIFIED,		/* times that a notifier helped */
 	PP_STAT_FAILURES_LIMIT,		/* PP_STAT_FAILURES by reason, in the */
 	PP_STAT_FAILURES_TOO_BIG,	/* order of enum pp_failure */
 	PP_STAT_FAILURES_ADDRESS_SPACE,
@@ -104,6 +107,7 @@ struct pp_stats {
 	int64_t	reclaimd_pages, direct_reclaims, direct_pages, scanned;
 	int64_t	throttled, pressure_low, pressure_min, pressure_oom;
 	int64_t	pressure_events;
+	int64_t	oom_releases, oom_forced, oom_notified;
 	int64_t	failures_limit, failures_too_big, failures_address_space;
 	int64_t	failures_os, failures_purge, failures_nested;
 	int64_t	failures_cannot_wait, failures_in_reclaim, failures_scope;

@@ -32,6 +32,7 @@
 	X(CONFIG,   "the list of pools; settings of one") \
 	X(MEMPOOL,  "what one reserve sets aside, and who waits for it") \
 	X(SHRINKER, "a pool's list of shrinkers") \
+	X(OOM,      "a pool's victims; its notifiers") \
 	X(DRAIN,    "one drain of a pool's thread caches") \
 	X(REGISTRY, "the lists of thread caches") \
 	X(SLAB,     "the slabs of one size class") \

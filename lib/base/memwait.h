@@ -17,6 +17,9 @@
  *     lock, and the releaser sees it: freed changes, and the waiter does not
  *     sleep or is woken.  Else the look sees the pages.
  *
+ * Other things that one may wait for, such as the states of victims, have their
+ * own lock in place of the zone's.
+ *
  * What becomes memory without a release, such as a higher limit, is found when
  * the waiter's time is over.
  */
@@ -57,11 +60,18 @@ static inline bool memwait_has_waiters(struct memwait *mw)
 	return mw && unlikely(load_relaxed(&mw->nr));
 }
 
-/* Without it. */
+/* Without it, after something that some wait for has changed under another. */
 static inline void memwait_wake(struct memwait *mw)
 {
 	add_relaxed(&mw->freed, 1);
 	waitq_wake_all(&mw->freed);
+}
+
+/* The same, for who has not looked. */
+static inline void memwait_wake_any(struct memwait *mw)
+{
+	if (unlikely(load_relaxed(&mw->nr)))
+		memwait_wake(mw);
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -641,6 +642,85 @@ static size_t drop_ballast(struct spy *s, struct pp_shrink *shrink)
 	return n;
 }
 
+/* Callbacks that do not return */
+
+struct gate {
+	sem_t	inside, leave;
+};
+
+static size_t pass_gate(struct spy *s, struct pp_shrink *shrink)
+{
+	struct gate *g = s->arg;
+
+	(void)shrink;
+	if (!g)
+		return 0;	/* it stands open */
+	sem_post(&g->inside);
+	while (sem_wait(&g->leave))
+		;
+	return 0;
+}
+
+struct asker {
+	struct pp_pool	*pool;
+	void		*run;
+};
+
+static void *ask(void *arg)
+{
+	struct asker *a = arg;
+
+	a->run = pp_alloc_pages(a->pool, 1, PP_NOWARN);
+	return NULL;
+}
+
+/* A request, or the background thread, is in a shrinker and stays there. */
+static void test_reclaim_stuck_shrinker_holds_nobody(void **state)
+{
+	struct pp_pool *pool = pool_make_one_zone("16M");
+	struct ballast *b = ballast_make(pool), *c = ballast_make(pool);
+	struct gate g;
+	struct spy stuck = { .inside = pass_gate, .arg = &g };
+	struct spy other = { .inside = drop_ballast, .arg = b };
+	struct asker a = { .pool = pool };
+	pthread_t thread;
+	uint64_t begin;
+
+	(void)state;
+	alarm(100);
+	sem_init(&g.inside, 0, 0);
+	sem_init(&g.leave, 0, 0);
+	ballast_fill(b, PP_NOFS);
+	spy_register(&stuck, pool, 0);
+	pthread_create(&thread, NULL, ask, &a);
+	while (sem_wait(&g.inside))
+		;
+	for (unsigned i = 0; i < 3; i++) {
+		begin = test_now_ms();
+		assert_false(ballast_add(c, 0));
+		assert_true(test_now_ms() - begin < 10000);
+	}
+	/* Others are asked as ever. */
+	other.freeable = b->nr;
+	spy_register(&other, pool, 0);
+	assert_true(ballast_add(c, 0));
+	/* And it is asked again once it has returned. */
+	stuck.arg = NULL;
+	sem_post(&g.leave);
+	pthread_join(thread, NULL);
+	pp_free_pages(pool, a.run);
+	stuck.mine = 0;
+	assert_true(pp_pool_reclaim(pool, EVERYTHING) >= 0);
+	assert_true(stuck.mine > 0);
+	pp_shrinker_unregister(other.id);
+	pp_shrinker_unregister(stuck.id);
+	ballast_end(c);
+	ballast_end(b);
+	pool_end(pool);
+	alarm(0);
+	reached_end();
+}
+
 static void test_reclaimd_gives_up_after_16_runs_until_a_success(void **state)
 {
 	struct pp_pool *pool = pool_make_one_zone("16M");
@@ -1048,6 +1128,7 @@ int main(void)
 		TEST(test_reclaim_lock_holder_with_nofs_fails_and_goes_on),
 		TEST(test_reclaim_by_request_returns_what_was_freed),
 		TEST(test_reclaim_by_request_takes_cached_pages_first),
+		TEST(test_reclaim_stuck_shrinker_holds_nobody),
 		TEST(test_reclaimd_gives_up_after_16_runs_until_a_success),
 		TEST(test_reclaimd_is_revived_by_a_new_shrinker),
 		TEST(test_reclaimd_rests_when_nothing_happens),

@@ -41,6 +41,8 @@ static const struct field fields[] = {
 	FIELD(throttled, false), FIELD(pressure_low, false),
 	FIELD(pressure_min, false), FIELD(pressure_oom, false),
 	FIELD(pressure_events, false),
+	FIELD(oom_releases, false), FIELD(oom_forced, false),
+	FIELD(oom_notified, false),
 	FIELD(failures_limit, false), FIELD(failures_too_big, false),
 	FIELD(failures_address_space, false), FIELD(failures_os, false),
 	FIELD(failures_purge, false), FIELD(failures_nested, false),

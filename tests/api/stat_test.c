@@ -116,6 +116,9 @@ static void test_stat_reads_agree_with_the_snapshot_at_rest(void **state)
 	SAME(PRESSURE_MIN, pressure_min);
 	SAME(PRESSURE_OOM, pressure_oom);
 	SAME(PRESSURE_EVENTS, pressure_events);
+	SAME(OOM_RELEASES, oom_releases);
+	SAME(OOM_FORCED, oom_forced);
+	SAME(OOM_NOTIFIED, oom_notified);
 #undef SAME
 	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.nr_threads, 1);

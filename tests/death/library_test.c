@@ -9,6 +9,8 @@
 #include "dying.h"
 #include "pagepool/cache.h"
 #include "reserve.h"
+#include "pagepool/reclaim.h"
+#include "pool.h"
 
 static struct pp_pool *pool;
 static struct pp_cache *cache;
@@ -731,6 +733,94 @@ static int group_setup(void **state)
 	return 0;
 }
 
+/* Victims and notifiers */
+
+static struct pp_victim_id *victim;
+static struct pp_oom_notifier_id *notifier;
+
+static size_t no_usage(void *arg)
+{
+	(void)arg;
+	return 0;
+}
+
+static void cancel_unregisters(void *arg)
+{
+	(void)arg;
+	expect_line("pagepool: pp_victim_unregister(): %#lx is unregistered by "
+		    "its own callback\n", at(victim));
+	pp_victim_unregister(victim);
+}
+
+static size_t notify_unregisters(void *arg, size_t nr_pages)
+{
+	(void)arg;
+	(void)nr_pages;
+	expect_line("pagepool: pp_oom_notifier_unregister(): %#lx is "
+		    "unregistered by its own callback\n", at(notifier));
+	pp_oom_notifier_unregister(notifier);
+	return 0;
+}
+
+/* Until somebody has to help. */
+static void fill(void)
+{
+	while (pp_alloc_pages(pool, 1, PP_NOWARN))
+		;
+}
+
+static void unregister_in_cancel(void *arg)
+{
+	const struct pp_victim ops = {
+		.struct_bytes = sizeof(ops), .name = "hasty",
+		.usage = no_usage, .cancel = cancel_unregisters,
+	};
+
+	(void)arg;
+	if (pp_victim_register(pool, &ops, &victim))
+		_exit(3);
+	fill();
+}
+
+static void unregister_in_notify(void *arg)
+{
+	const struct pp_oom_notifier ops = {
+		.struct_bytes = sizeof(ops), .name = "hasty",
+		.notify = notify_unregisters,
+	};
+
+	(void)arg;
+	if (pp_oom_notifier_register(pool, &ops, &notifier))
+		_exit(3);
+	fill();
+}
+
+static char no_id[1024] __attribute__((aligned(16)));
+
+static void exit_of_nobody(void *arg)
+{
+	expect_line("pagepool: pp_victim_exited(): %#lx is not registered\n",
+		    at(arg));
+	pp_victim_exited(arg);
+}
+
+static void unregister_nobody(void *arg)
+{
+	expect_line("pagepool: pp_victim_unregister(): %#lx is not "
+		    "registered\n", at(arg));
+	pp_victim_unregister(arg);
+}
+
+static void test_victims_that_are_none_or_hasty(void **state)
+{
+	(void)state;
+	assert_dies(unregister_in_cancel, NULL);
+	assert_dies(unregister_in_notify, NULL);
+	assert_dies(exit_of_nobody, no_id);
+	assert_dies(unregister_nobody, no_id);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -747,6 +837,7 @@ int main(void)
 		TEST(test_free_by_the_wrong_call),
 		TEST(test_free_of_what_a_reserve_never_gave),
 		TEST(test_use_of_what_a_reserve_has),
+		TEST(test_victims_that_are_none_or_hasty),
 	};
 
 	test_clear_environment();

@@ -17,9 +17,9 @@ layers="
 7	page_alloc
 8	claim callback shrinker pressure purge
 9	vmscan drain_service helper_thread reclaimd show_waiting
-10	inline_reclaim slowpath
+10	oom inline_reclaim slowpath
 11	slab slab_class slab_number slab_books mempool
-12	pool pool_set watch show diagnose check cache api numa reclaim extent reserve
+12	pool pool_set watch show diagnose check cache api numa reclaim victim extent reserve
 12	failure failure_report
 "
 

@@ -169,11 +169,13 @@ static void test_callback_stuck_is_named_and_passed_over(void **state)
 	store_relaxed(&list.stuck_ns, 0);
 	assert_true(callback_name_stuck(&list, name, sizeof(name)));
 	assert_string_equal(name, "thr");
+	assert_true(callback_is_any_stuck(&list));
 	assert_int_equal(walk_all(&nr_busy), 3);
 	assert_int_equal(nr_busy, 0);
 	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_NONE_BUSY);
 	guest_leave(&g);
 	assert_false(callback_name_stuck(&list, name, sizeof(name)));
+	assert_false(callback_is_any_stuck(&list));
 	assert_int_equal(walk_all(&nr_busy), 7);
 	end();
 	reached_end();
