@@ -210,10 +210,18 @@ static enum slow_state clean(struct slow_request *s)
 /* Whoever frees memory in vain, since others take it, lays claim to it. */
 static void claim(struct slow_request *s)
 {
-	if (!s->has_claim && claim_begin(s->reg, s->nr_pages)) {
+	if (claim_begin(s->reg, s->nr_pages)) {
 		s->has_claim = true;
 		s->flags |= PAGE_CLAIMANT;
 	}
+}
+
+static void unclaim(struct slow_request *s)
+{
+	if (s->has_claim)
+		claim_end(s->reg);
+	s->has_claim = false;
+	s->flags &= ~PAGE_CLAIMANT;
 }
 
 /* reclaimd may be in a shrinker that waits for a lock of the caller's. */
@@ -258,12 +266,12 @@ static enum slow_state drain(struct slow_request *s)
 }
 
 /* Would there be enough, if another thread had no claim? */
-static bool is_held_off(struct slow_request *s)
+static bool is_held_off(struct slow_request *s, uint64_t *until_ns)
 {
 	struct vmscan_want want = want_of(s);
 
 	want.flags |= PAGE_CLAIMANT;
-	if (!claim_is_others(s->reg))
+	if (!claim_is_others(s->reg, until_ns))
 		return false;
 	for_each_zone(zone, s->reg->zones)
 		if (may_serve(&want, zone, 0))
@@ -271,13 +279,17 @@ static bool is_held_off(struct slow_request *s)
 	return false;
 }
 
-static void wait_for_memory(struct slow_request *s, uint64_t most_ns,
-			    bool (*still)(struct slow_request *s))
+/* Until that claim ends, or may be ended; not at all, if it has ended. */
+static void wait_for_claimant(struct slow_request *s)
 {
 	uint32_t seen = memwait_begin(&s->reg->memwait);
+	uint64_t now = os_now_ns(), until;
 
-	if (still(s))
-		memwait_sleep(&s->reg->memwait, seen, most_ns);
+	if (is_held_off(s, &until)) {
+		until = min_u64(until, s->deadline_ns);
+		if (now < until)
+			memwait_sleep(&s->reg->memwait, seen, until - now);
+	}
 	memwait_end(&s->reg->memwait);
 }
 
@@ -288,8 +300,8 @@ static enum slow_state again(struct slow_request *s)
 
 	if (now >= s->deadline_ns)
 		return fail(s, FAILURE_TIMEOUT);
-	if (is_held_off(s)) {
-		wait_for_memory(s, s->deadline_ns - now, is_held_off);
+	if (is_held_off(s, &now)) {
+		wait_for_claimant(s);
 		return SLOW_ATTEMPT;
 	}
 	if (s->nr_no_progress++ >= SLOWPATH_MAX_RETRIES ||
@@ -390,7 +402,10 @@ static void *wait(struct slow_request *s)
 	struct memwait *mw = &s->reg->memwait;
 	uint32_t seen = memwait_begin(mw);
 	uint64_t now = os_now_ns();
-	void *run = s->attempt(s, s->flags | (s->was_oom ? PP_MEMALLOC :
+	void *run;
+
+	unclaim(s);
+	run = s->attempt(s, s->flags | (s->was_oom ? PP_MEMALLOC :
 							   PP_HIGH));
 
 	if (!run) {
@@ -427,8 +442,7 @@ static void *attempt(struct slow_request *s)
 
 static void end(struct slow_request *s)
 {
-	if (s->has_claim)
-		claim_end(s->reg);
+	unclaim(s);
 	vmstat_add(s->reg->vmstat, EVENT_SLOWPATH_NS,
 		   (int64_t)(os_now_ns() - s->since_ns));
 }

@@ -52,6 +52,9 @@
 #define cas_weak_release(p, old, new)					\
 	atomic_compare_exchange_weak_explicit(p, old, new,		\
 			memory_order_release, memory_order_relaxed)
+#define cas_release(p, old, new)					\
+	atomic_compare_exchange_strong_explicit(p, old, new,		\
+		memory_order_release, memory_order_relaxed)
 #define cas_relaxed(p, old, new)					\
 	atomic_compare_exchange_strong_explicit(p, old, new,		\
 			memory_order_relaxed, memory_order_relaxed)
