@@ -195,9 +195,9 @@ static uint64_t first_stuck_ns(struct callback_list *list, uint64_t now_ns)
 
 /* One sleep, after a look. */
 static enum callback_wait wait_counted(struct callback_list *list,
-				       uint64_t deadline_ns)
+				       uint64_t done, uint64_t deadline_ns)
 {
-	uint64_t done = load_relaxed(&list->nr_done), now, until;
+	uint64_t now, until;
 	uint32_t seen = load_relaxed(&list->ended);
 	bool has_waited = false;
 
@@ -222,14 +222,14 @@ static enum callback_wait wait_counted(struct callback_list *list,
 	}
 }
 
-enum callback_wait callback_list_wait(struct callback_list *list,
+enum callback_wait callback_list_wait(struct callback_list *list, uint64_t done,
 				      uint64_t deadline_ns)
 {
 	enum callback_wait result;
 
 	/* Before the look under the lock: see callback.h. */
 	add_relaxed(&list->nr_waiters, 1);
-	result = wait_counted(list, deadline_ns);
+	result = wait_counted(list, done, deadline_ns);
 	sub_relaxed(&list->nr_waiters, 1);
 	return result;
 }

@@ -135,14 +135,16 @@ void callback_progress(struct callback *cb, uint64_t nr);
 
 /**
  * callback_list_wait() - wait for those that are inside to get on.
+ * @done: what nr_done was when the caller began to look.
  *
  * Sleeps until an object that is busy now is left, becomes stuck, or any says
- * that it gets on.  Objects that the caller is inside do not count, nor those
- * that had nothing when they were last asked: where there is nothing to be
- * freed, no request is to wait for another that finds this out, too.
+ * that it has done something; not at all if one has since @done was read.
+ * Objects that the caller is inside do not count, nor those that had nothing
+ * when they were last asked: where there is nothing to be freed, no request is
+ * to wait for another that finds this out, too.
  * Context: no lock held, the thread's cache left.
  */
-enum callback_wait callback_list_wait(struct callback_list *list,
+enum callback_wait callback_list_wait(struct callback_list *list, uint64_t done,
 				      uint64_t deadline_ns);
 
 /* The name of one that is stuck, for a report; false: none is.  Takes the lock

@@ -102,11 +102,37 @@ static uint64_t scan_all_priorities(struct scan *scan, bool (*enough)(void *))
 	return freed;
 }
 
-/* What others free who are inside the shrinkers is as good.  Did they, or has
- * one been left that was passed over? */
-static enum callback_wait wait_for_others(const struct scan *scan)
+/* What others free who are inside the shrinkers is as good.  Have they, since
+ * @done, or is one left that was passed over? */
+static enum callback_wait wait_for_others(const struct scan *scan,
+					  uint64_t done)
 {
-	return callback_list_wait(scan->reg->shrinkers, scan->deadline_ns);
+	return callback_list_wait(scan->reg->shrinkers, done,
+				  scan->deadline_ns);
+}
+
+static uint64_t done_so_far(const struct scan *scan)
+{
+	return load_relaxed(&scan->reg->shrinkers->nr_done);
+}
+
+/* All have been asked in vain that were free, and nothing was done by others
+ * since @done: waits for its turn.  Objects freed; those of others are one. */
+static uint64_t ask_the_busy(struct scan *scan, uint64_t done)
+{
+	enum callback_wait result;
+	uint64_t freed = 0;
+
+	/* Each round has waited for one that was busy to be left. */
+	while (!freed && scan->nr_busy) {
+		result = wait_for_others(scan, done);
+		if (result == CALLBACK_PROGRESS)
+			return 1;
+		if (result == CALLBACK_LATE)
+			break;
+		freed = one_pass(scan, 0, would_be_served).nr_freed;
+	}
+	return freed;
 }
 
 uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
@@ -117,7 +143,7 @@ uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
 		.deadline_ns = want->deadline_ns,
 		.flags = want->flags,
 	};
-	uint64_t before, freed;
+	uint64_t before, freed, done = done_so_far(&scan);
 
 	VM_BUG_ON(want->flags & PP_MEMALLOC);
 	if (!can_call_back(reg, want->flags))
@@ -126,8 +152,8 @@ uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
 	vmstat_add(reg->vmstat, EVENT_DIRECT_RECLAIMS, 1);
 	before = pcp_given_pages(reg);
 	freed = scan_all_priorities(&scan, would_be_served);
-	if (!freed && scan.nr_busy)
-		freed = wait_for_others(&scan) == CALLBACK_PROGRESS;
+	if (!freed)
+		freed = ask_the_busy(&scan, done);
 	vmstat_add(reg->vmstat, EVENT_DIRECT_PAGES,
 		   (int64_t)(pcp_given_pages(reg) - before));
 	TRACE(mm_vmscan_direct_reclaim_end, freed);
@@ -194,7 +220,8 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want)
 	do {
 		scan_all_priorities(&cs.scan, gave_enough);
 	} while (cs.scan.nr_busy && !gave_enough(&cs) &&
-		 wait_for_others(&cs.scan) < CALLBACK_STUCK);
+		 wait_for_others(&cs.scan, done_so_far(&cs.scan)) !=
+		 CALLBACK_LATE);
 	return pcp_given_pages(reg) - cs.before_pages;
 }
 
@@ -216,8 +243,10 @@ static void balance(struct scan *scan)
 				  VMSCAN_CLUSTER_PAGES);
 	unsigned priority = SHRINKER_MAX_PRIORITY;
 	struct shrink_pass pass;
+	uint64_t done;
 
 	for (unsigned i = 0; priority && i < MAX_PASSES; i++) {
+		done = done_so_far(scan);
 		pass = one_pass(scan, priority, is_balanced);
 		vmscan_unthrottle(scan->zone);
 		if (is_balanced(scan) ||
@@ -225,7 +254,7 @@ static void balance(struct scan *scan)
 			break;
 		/* No reason to try harder, or to call it a failure. */
 		if (!pass.nr_freed && pass.nr_busy &&
-		    wait_for_others(scan) < CALLBACK_STUCK)
+		    wait_for_others(scan, done) < CALLBACK_STUCK)
 			continue;
 		if (pass.nr_scanned < target || !pass.nr_freed)
 			priority--;

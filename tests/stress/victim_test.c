@@ -207,6 +207,7 @@ static void fork_one(void)
 						     PP_NOWARN | PP_NOFS));
 		lock_acquire(&storm.pool->oom.victims.lock);
 		oom_verify(&storm.pool->oom);
+		lock_release(&storm.pool->oom.victims.lock);
 		_exit(pp_pool_check(storm.pool) ? 1 : 0);
 	}
 	thread_check(child > 0);

@@ -62,6 +62,12 @@ static uint64_t far(void)
 	return os_now_ns() + FAR_NS;
 }
 
+static enum callback_wait wait_until_ns(uint64_t deadline_ns)
+{
+	return callback_list_wait(&list, load_relaxed(&list.nr_done),
+				  deadline_ns);
+}
+
 /* A thread that goes inside, and does as it is told. */
 struct guest {
 	struct callback	*cb;
@@ -149,7 +155,7 @@ static void test_callback_is_not_entered_twice_by_a_thread(void **state)
 	for_each_callback(cb, &list, &walk) {
 		assert_int_equal(walk_all(&nr_busy), 5);
 		assert_int_equal(nr_busy, 0);
-		assert_int_equal(callback_list_wait(&list, far()),
+		assert_int_equal(wait_until_ns(far()),
 				 CALLBACK_NONE_BUSY);
 	}
 	end();
@@ -172,7 +178,7 @@ static void test_callback_stuck_is_named_and_passed_over(void **state)
 	assert_true(callback_is_any_stuck(&list));
 	assert_int_equal(walk_all(&nr_busy), 3);
 	assert_int_equal(nr_busy, 0);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_NONE_BUSY);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_NONE_BUSY);
 	guest_leave(&g);
 	assert_false(callback_name_stuck(&list, name, sizeof(name)));
 	assert_false(callback_is_any_stuck(&list));
@@ -199,22 +205,25 @@ static void test_callback_wait_says_what_it_was_for(void **state)
 	(void)state;
 	alarm(60);
 	begin(FAR_NS);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_NONE_BUSY);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_NONE_BUSY);
 	guest_enter(&g, &object[0]);
-	assert_int_equal(callback_list_wait(&list, os_now_ns()),
+	assert_int_equal(wait_until_ns(os_now_ns()),
 			 CALLBACK_LATE);
-	assert_int_equal(callback_list_wait(&list, os_now_ns() + 2000000),
+	assert_int_equal(wait_until_ns(os_now_ns() + 2000000),
 			 CALLBACK_LATE);
 	atomic_store(&g.get_on, true);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_PROGRESS);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_PROGRESS);
 	atomic_store(&g.get_on, false);
+	/* What was done before the wait counts. */
+	assert_int_equal(callback_list_wait(&list, 0, far()),
+			 CALLBACK_PROGRESS);
 	pthread_create(&other, NULL, leave_when_waited_for, &g);
 	/* The last batch may come in between. */
-	while (callback_list_wait(&list, far()) == CALLBACK_PROGRESS)
+	while (wait_until_ns(far()) == CALLBACK_PROGRESS)
 		;
 	pthread_join(other, NULL);
 	pthread_join(g.thread, NULL);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_NONE_BUSY);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_NONE_BUSY);
 	end();
 	alarm(0);
 	reached_end();
@@ -231,13 +240,13 @@ static void test_callback_wait_ends_when_it_is_stuck(void **state)
 	begin(20000000);
 	guest_enter(&g, &object[0]);
 	/* NONE_BUSY: it took so long to get here. */
-	result = callback_list_wait(&list, far());
+	result = wait_until_ns(far());
 	assert_true(result == CALLBACK_STUCK || result == CALLBACK_NONE_BUSY);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_NONE_BUSY);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_NONE_BUSY);
 	/* It gets on, and is busy again. */
 	store_relaxed(&list.stuck_ns, FAR_NS);
 	atomic_store(&g.get_on, true);
-	assert_int_equal(callback_list_wait(&list, far()), CALLBACK_PROGRESS);
+	assert_int_equal(wait_until_ns(far()), CALLBACK_PROGRESS);
 	guest_leave(&g);
 	end();
 	alarm(0);
@@ -265,7 +274,7 @@ static void *visit(void *arg)
 				sched_yield();
 		}
 		if (walk.nr_busy)
-			thread_check(callback_list_wait(&list, far()) <=
+			thread_check(wait_until_ns(far()) <=
 				     CALLBACK_ENDED);
 	}
 	return NULL;
@@ -311,7 +320,7 @@ static void test_callback_child_forgets_who_is_gone(void **state)
 			lock_fork_give(&list.lock);
 			callback_del(&object[1], "child");
 			_exit(cb->inside == thread_identity() &&
-			      callback_list_wait(&list, far()) ==
+			      wait_until_ns(far()) ==
 			      CALLBACK_NONE_BUSY ? 0 : 1);
 		}
 		lock_fork_give(&list.lock);
