@@ -321,6 +321,32 @@ static void a_success_ends_it(void)
 	check_end();
 }
 
+/* A message takes objects of many sizes.  That one of them happens to be left
+ * in some slab does not say that there is memory again for the others. */
+static void an_object_left_over_does_not_end_it(void)
+{
+	void *left[NR_SIZES], *head = NULL;
+	struct small small;
+
+	for (size_t i = 0; i < NR_SIZES; i++)
+		left[i] = malloc(small_sizes[i]);
+	fill_up(&head);
+	for (size_t i = 0; i < NR_SIZES; i++) {
+		free(left[i]);
+		CHECK(served_after(large_fails, &small));
+		/* Full again, as it was. */
+		left[i] = small.block[i];
+		small.block[i] = NULL;
+		for (unsigned k = 0; k < small.nr; k++)
+			free(small.block[k]);
+		let_it_pass();
+	}
+	for (size_t i = 0; i < NR_SIZES; i++)
+		free(left[i]);
+	drop(&head);
+	check_end();
+}
+
 static void only_small_ones(void)
 {
 	void *head = NULL;
@@ -497,6 +523,8 @@ static const struct check_case cases[] = {
 	{ "nothing_when_the_time_is_over", nothing_when_the_time_is_over },
 	{ "nothing_of_what_is_left_of_it", nothing_of_what_is_left_of_it },
 	{ "a_success_ends_it", a_success_ends_it },
+	{ "an_object_left_over_does_not_end_it",
+	  an_object_left_over_does_not_end_it },
 	{ "only_small_ones", only_small_ones },
 	{ "it_has_an_end_and_comes_back", it_has_an_end_and_comes_back },
 	{ "nothing_for_a_stranger", nothing_for_a_stranger },
