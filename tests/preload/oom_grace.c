@@ -24,6 +24,7 @@
 /* More than lies between min and low. */
 #define MUCH_BYTES (1u << 20)
 #define MAX_ATTEMPTS	30
+#define NR_PAIRS	2000
 
 static const size_t small_sizes[] = { 100, 250, 500, 1000, 1500, 2000 };
 #define NR_SIZES (sizeof(small_sizes) / sizeof(small_sizes[0]))
@@ -328,6 +329,64 @@ static void a_success_ends_it(void)
 	check_end();
 }
 
+/* A message takes objects of many sizes.  That one of them happens to be left
+ * in some slab does not say that there is memory again for the others. */
+static void an_object_left_over_does_not_end_it(void)
+{
+	void *left[NR_SIZES], *head = NULL;
+	struct small small;
+
+	for (size_t i = 0; i < NR_SIZES; i++)
+		left[i] = malloc(small_sizes[i]);
+	fill_up(&head);
+	for (size_t i = 0; i < NR_SIZES; i++) {
+		free(left[i]);
+		REQUIRE(served_after(large_fails, &small));
+		/* Full again, as it was. */
+		left[i] = small.block[i];
+		small.block[i] = NULL;
+		for (unsigned k = 0; k < small.nr; k++)
+			free(small.block[k]);
+		let_it_pass();
+	}
+	for (size_t i = 0; i < NR_SIZES; i++)
+		free(left[i]);
+	drop(&head);
+	check_end();
+}
+
+static bool pairs_are_served(void)
+{
+	for (unsigned i = 0; i < NR_PAIRS; i++) {
+		char *block = malloc(opaque(small_sizes[i % NR_SIZES]));
+
+		if (!block)
+			return false;
+		memset(block, 1, small_sizes[i % NR_SIZES]);
+		free(block);
+	}
+	return true;
+}
+
+/* An interpreter takes and frees hundreds of objects for one message. */
+static void what_is_freed_may_be_taken_again(void)
+{
+	bool served = false, late = true;
+	void *head = NULL;
+
+	fill_up(&head);
+	for (unsigned i = 0; i < MAX_ATTEMPTS && late && !served; i++) {
+		uint64_t start = now_ns();
+
+		CHECK(large_fails());
+		served = pairs_are_served();
+		late = now_ns() - start > IN_TIME_NS;
+	}
+	CHECK(served);
+	drop(&head);
+	check_end();
+}
+
 static void only_small_ones(void)
 {
 	void *head = NULL;
@@ -504,6 +563,10 @@ static const struct check_case cases[] = {
 	{ "nothing_when_the_time_is_over", nothing_when_the_time_is_over },
 	{ "nothing_of_what_is_left_of_it", nothing_of_what_is_left_of_it },
 	{ "a_success_ends_it", a_success_ends_it },
+	{ "an_object_left_over_does_not_end_it",
+	  an_object_left_over_does_not_end_it },
+	{ "what_is_freed_may_be_taken_again",
+	  what_is_freed_may_be_taken_again },
 	{ "only_small_ones", only_small_ones },
 	{ "it_has_an_end_and_comes_back", it_has_an_end_and_comes_back },
 	{ "nothing_for_a_stranger", nothing_for_a_stranger },
