@@ -16,17 +16,12 @@ void grace_begin(uint64_t bytes)
 	if (now < g->until_ns && bytes <= GRACE_MAX_BYTES)
 		return;
 	g->until_ns = now + GRACE_NS;
-	g->taken_bytes = 0;
 }
 
-bool grace_take(uint64_t bytes)
+bool grace_is_for(uint64_t bytes)
 {
 	struct grace *g = &grace_of_thread;
 
-	if (!g->until_ns || bytes > GRACE_MAX_BYTES ||
-	    g->taken_bytes + bytes > GRACE_TOTAL_BYTES ||
-	    os_now_ns() >= g->until_ns)
-		return false;
-	g->taken_bytes += bytes;
-	return true;
+	return g->until_ns && bytes <= GRACE_MAX_BYTES &&
+	       os_now_ns() < g->until_ns;
 }

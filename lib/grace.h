@@ -5,11 +5,8 @@
  * A program that gets NULL makes an exception, a traceback, a line in a log or
  * an answer that says so, and needs a little memory for that.  For 100 ms, or
  * until it is given pages while more than low is free, the thread's small
- * requests may take half of the reserve, as with PP_HIGH; not without end,
- * since there may be many such threads and some may never give in.
- *
- * G1: between two refusals that begin a grace, those outside of one or of more
- *     than its requests may be, GRACE_TOTAL_BYTES come from the reserve
+ * requests may take half of the reserve, as with PP_HIGH.  What is refused in a
+ * grace begins no other: who goes on as if nothing were comes to an end.
  */
 #ifndef PP_GRACE_H
 #define PP_GRACE_H
@@ -22,15 +19,12 @@
 #define GRACE_NS		100000000ull
 /* What counts as small: a buffer of 64 KiB with a header, too. */
 #define GRACE_MAX_BYTES		(128u << 10)
-/* All together. */
-#define GRACE_TOTAL_BYTES	(512u << 10)
 
 #pragma GCC visibility push(hidden)
 /* The thread's own; a handler on top of it may end or begin one, and no more.
  * until_ns is 0: none. */
 extern __thread struct grace {
 	uint64_t	until_ns;
-	uint64_t	taken_bytes;
 } grace_of_thread;
 #pragma GCC visibility pop
 
@@ -38,8 +32,8 @@ extern __thread struct grace {
 void grace_begin(uint64_t bytes);
 
 /* May the thread's request for @bytes, which the zones refused, take from the
- * reserve?  Counts it. */
-bool grace_take(uint64_t bytes);
+ * reserve? */
+bool grace_is_for(uint64_t bytes);
 
 /* Has the thread one, or had one that nothing has ended yet? */
 static inline bool grace_is_begun(void)

@@ -179,7 +179,7 @@ static enum slow_state look_at_reason(struct slow_request *s)
 
 static void *take_from_reserve(struct slow_request *s)
 {
-	if (!(s->flags & SLOWPATH_MAY_GRACE) || !grace_take(s->bytes))
+	if (!(s->flags & SLOWPATH_MAY_GRACE) || !grace_is_for(s->bytes))
 		return NULL;
 	return s->attempt(s, s->flags | PP_HIGH);
 }
