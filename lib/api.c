@@ -115,7 +115,7 @@ static void *refuse(int err)
 	return NULL;
 }
 
-void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
+static void *alloc_run(struct pp_pool *pool, const struct page_request *req)
 {
 	struct page_result result;
 	void *run;
@@ -140,6 +140,19 @@ void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
 		memset(run, 0, pages_to_bytes(run_word_pages(
 						pool_word(pool, run))));
 	return run;
+}
+
+static bool is_injected(struct pp_pool *pool, size_t nr_pages, unsigned flags)
+{
+	return nr_pages <= RUN_MAX_PAGES &&
+	       pool_injects(pool, pages_to_bytes(nr_pages), flags);
+}
+
+void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
+{
+	if (is_injected(pool, req->nr_pages, req->flags))
+		return refuse(ENOMEM);
+	return alloc_run(pool, req);
 }
 
 void *pp_alloc_aligned(struct pp_pool *pool, size_t nr_pages,
@@ -235,7 +248,7 @@ static void *realloc_by_copy(struct pp_pool *pool, void *run, uint32_t word,
 {
 	uint64_t have = run_word_pages(word);
 	void *to;
-	to = api_alloc_run(pool, req);
+	to = alloc_run(pool, req);
 	if (!to)
 		return NULL;
 	memcpy(to, run, pages_to_bytes(min_u64(have, req->nr_pages)));
@@ -266,6 +279,8 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 	have = run_word_pages(word);
 	page = span_page_of(&pool->span, run);
 	if (nr_pages > RUN_MAX_PAGES || pool_is_nested(pool))
+		return refuse(ENOMEM);
+	if (nr_pages > have && is_injected(pool, nr_pages, flags))
 		return refuse(ENOMEM);
 	floor = page_floor_pages(zone_of_page(pool->zones, page),
 				 scope_add(flags));

@@ -82,6 +82,10 @@ void *pp_cache_alloc(struct pp_cache *cache, unsigned flags)
 		errno = EINVAL;
 		return NULL;
 	}
+	if (pool_injects(cache->pool, slab_class[cache->class].bytes, flags)) {
+		errno = ENOMEM;
+		return NULL;
+	}
 	object = object_alloc(cache->pool, cache->class, flags, &result);
 	if (!object) {
 		pool_failed(cache->pool, slab_class[cache->class].bytes, flags,

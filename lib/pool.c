@@ -7,6 +7,7 @@
 
 #include "backing.h"
 #include "os/os.h"
+#include "os/syscall.h"
 #include "show.h"
 #include "thp.h"
 #include "watch.h"
@@ -212,10 +213,22 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 	reclaimd_init_all(reclaimd_storage(pool), reg);
 }
 
+/* Malloc's fast paths are never to serve what is to fail. */
+static void init_inject(struct pp_pool *pool, const struct pp_config *config)
+{
+	inject_init(&pool->inject, &config->fault,
+		    (os_now_ns() ^ (uint64_t)sys_getpid() << 16) & UINT32_MAX);
+	if (!pool_is_preloaded || pool != &pool_of_process)
+		inject_start(&pool->inject);
+	else if (config->fault.kind != INJECT_OFF)
+		pcp_drain_without_membarrier();
+}
+
 static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 		       const struct pool_tables *tables)
 {
 	init_zones(pool, config, tables);
+	init_inject(pool, config);
 	pcp_registry_init(&pool->registry, pool->zones, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
 	pool->registry.follow_limit = pool_follow_limit;
@@ -565,4 +578,20 @@ void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 	if (now >= next && cas_relaxed(&pool->next_report_ns, &next,
 				       now + REPORT_INTERVAL_NS))
 		show_out_of_memory(pool, bytes, why);
+}
+
+PP_COLD bool pool_injects_now(struct pp_pool *pool, size_t bytes,
+			      unsigned flags)
+{
+	uint64_t number;
+
+	if (flags & PP_NOFAIL || scope_is_internal() || pool_is_nested(pool))
+		return false;
+	number = inject_decide(&pool->inject, bytes_to_pages_up(bytes));
+	if (!number)
+		return false;
+	inject_announce(&pool->inject, number, bytes);
+	/* Memory is not short: no report of what it went to. */
+	pool_failed(pool, bytes, flags | PP_NOWARN, FAILURE_INJECTED);
+	return true;
 }

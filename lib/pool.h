@@ -48,6 +48,7 @@ struct pp_pool {
 	_Atomic bool		verbose;
 	_Atomic bool		limit_is_auto;
 	_Atomic uint64_t	next_report_ns;
+	struct inject		inject;		/* see there */
 
 	/* pool_list_lock */
 	struct pp_pool		*next;
@@ -139,6 +140,23 @@ void pool_defer_free(struct pp_pool *pool, void *p);
 /* Counts a failure, and reports it as the settings say. */
 void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 		 enum failure why);
+
+/**
+ * pool_injects() - does this request of the program's fail on purpose?
+ * @bytes: what is asked for.
+ *
+ * Asked once for each request that the program makes, before anything is done
+ * for it; never for what the pool needs itself.  If it fails it is counted, and
+ * the caller says ENOMEM.  PP_NOFAIL never does, and neither does a request of
+ * a signal handler on top of a call.
+ */
+bool pool_injects_now(struct pp_pool *pool, size_t bytes, unsigned flags);
+static inline bool pool_injects(struct pp_pool *pool, size_t bytes,
+				unsigned flags)
+{
+	return unlikely(inject_is_on(&pool->inject)) &&
+	       pool_injects_now(pool, bytes, flags);
+}
 
 /* Frees any live pointer of the pool, which the caller has looked up.  @pcp is
  * entered, or NULL. */
