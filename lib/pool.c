@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 #include "backing.h"
+#include "base/fault.h"
 #include "os/os.h"
 #include "os/syscall.h"
 #include "show.h"
@@ -537,6 +539,20 @@ void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 		pcp = pool_enter(pool);
 	}
 	slowpath_end(&pool->registry, sp.flags);
+	return object;
+}
+
+void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags)
+{
+	struct page_result result;
+	void *object;
+
+	if (pool_is_nested(pool) || fault_hit(FAULT_OBJECT))
+		return NULL;
+	object = pool_alloc_object(pool, pool_enter(pool),
+				   slab_class_for(bytes, 1), flags, &result);
+	if (object)
+		memset(object, 0, bytes);
 	return object;
 }
 

@@ -179,6 +179,10 @@ void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
 void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 			unsigned flags, struct page_result *result);
 
+/* An object for the pool's own use, of zeroes; NULL: there is no memory, or the
+ * caller is nested. */
+void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags);
+
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);
 
