@@ -207,6 +207,19 @@ static inline void owners_check(struct owners *o)
 	       runs + (uint64_t)s.slab_pages + owners_charged(o->pool));
 }
 
+/* Pages that the background gives back to the kernel just now come back. */
+static inline struct pp_stats owners_stats_at_rest(struct pp_pool *pool)
+{
+	struct pp_stats s = owners_stats(pool);
+	time_t end = time(NULL) + 10;
+
+	while (s.isolated_pages && time(NULL) < end) {
+		usleep(1000);
+		s = owners_stats(pool);
+	}
+	return s;
+}
+
 /* Nothing is left but what the threads' caches cost. */
 static inline void owners_end(struct owners *o)
 {
@@ -214,7 +227,7 @@ static inline void owners_end(struct owners *o)
 
 	owners_give_all(o);
 	owners_check(o);
-	s = owners_stats(o->pool);
+	s = owners_stats_at_rest(o->pool);
 	EXPECT(s.cached_pages == 0 && s.slab_pages == 0);
 	EXPECT(s.isolated_pages == 0 && s.reserved_pages == 0);
 	for_each_zone(zone, o->pool->zones)
