@@ -163,7 +163,7 @@ static inline void test_clear_environment(void)
 {
 	static const char *const names[] = {
 		"LIMIT", "MIN_FREE", "WATERMARK_SCALE", "STATS", "STRICT",
-		"VERBOSE", "NUMA",
+		"VERBOSE", "NUMA", "FAULT",
 	};
 	char name[64];
 
