@@ -33,6 +33,8 @@
 #include <pagepool.h>
 #include <pagepool/stat.h>
 
+#include "testing_fault.h"
+
 #define PAGE		((size_t)PP_PAGE_SIZE)
 /* What the cache of a thread takes, which counts as used. */
 #define CACHE_PAGES	2
@@ -65,6 +67,8 @@ static inline int test_begin(void **state)
 static inline int test_end(void **state)
 {
 	(void)state;
+	if (test_fault_point >= 0)
+		test_fault_end(test_reached_end);
 	return test_reached_end ? 0 : -1;
 }
 
@@ -81,7 +85,36 @@ static inline void test_skip(const char *why)
 	skip();
 }
 
-#define TEST(f)	cmocka_unit_test_setup_teardown(f, test_begin, test_end)
+static inline size_t test_number(const char *name, size_t otherwise)
+{
+	const char *given = getenv(name);
+
+	return given && *given ? strtoull(given, NULL, 0) : otherwise;
+}
+
+struct test_body {
+	const char	*name;
+	void		(*run)(void **state);
+};
+
+/* The body; or first, where that is asked for, with one thing failing after the
+ * other. */
+static inline void test_run(void **state)
+{
+	const struct test_body *body = *state;
+	const char *wanted = getenv("PP_TEST_FAULT");
+	void *none = NULL;
+
+	/* In a child it returns too, with a point armed. */
+	if (wanted && pagepool_fault_name)
+		test_fault_sweep(body->name, wanted, (unsigned)
+				 test_number("PP_TEST_FAULT_FINE", 8));
+	body->run(&none);
+}
+
+#define TEST(f)								\
+	{ #f, test_run, test_begin, test_end,				\
+	  &(struct test_body){ #f, f } }
 
 #define thread_check(cond)						\
 	do {								\
@@ -147,13 +180,6 @@ static inline void *test_array(size_t n, size_t size)
 
 	assert_non_null(p);
 	return p;
-}
-
-static inline size_t test_number(const char *name, size_t otherwise)
-{
-	const char *given = getenv(name);
-
-	return given && *given ? strtoull(given, NULL, 0) : otherwise;
 }
 
 /* Pools */

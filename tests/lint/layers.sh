@@ -19,7 +19,7 @@ layers="
 9	vmscan drain_service helper_thread reclaimd
 10	slowpath
 11	slab slab_class slab_number slab_books
-12	pool pool_set watch show diagnose check cache api numa reclaim extent
+12	pool pool_set watch show diagnose check cache api numa reclaim extent fault_hook
 "
 
 cd "$PP_SRC/lib" || exit 1
