@@ -10,9 +10,9 @@
  * Each n twice, in a process of its own: in a fresh one, where also what is
  * done once in a process can fail, and which then plays the scene again, with
  * nothing failing; and in one that has played it before, where what is mapped
- * can be compared.  PP_TEST_SWEEP=all tries every n; otherwise n grows by
- * a quarter from 8 on, and under a sanitizer, where a fresh process must do, it is
- * one of the first four.
+ * can be compared.  PP_TEST_SWEEP=all tries every n.  Otherwise n grows by a
+ * quarter from 8 on; under a sanitizer it is one of the first four, and a fresh
+ * process must do.
  */
 #include "owners.h"
 
