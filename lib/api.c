@@ -152,11 +152,20 @@ static void *try_run(struct pp_pool *pool, const struct page_request *req,
 	return run;
 }
 
+static bool is_injected(struct pp_pool *pool, size_t nr_pages, unsigned flags)
+{
+	return nr_pages <= RUN_MAX_PAGES &&
+	       pool_injects(pool, pages_to_bytes(nr_pages), flags);
+}
+
 void *api_alloc_run(struct pp_pool *pool, const struct page_request *req)
 {
 	enum failure why;
-	void *run = try_run(pool, req, &why);
+	void *run;
 
+	if (is_injected(pool, req->nr_pages, req->flags))
+		return refuse(ENOMEM);
+	run = try_run(pool, req, &why);
 	return run ? run : refuse_run(pool, req, why);
 }
 
@@ -302,6 +311,8 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
 		return refuse_run(pool, &req, FAILURE_NESTED);
 	if (nr_pages > RUN_MAX_PAGES)
 		return refuse_run(pool, &req, FAILURE_TOO_BIG);
+	if (nr_pages > have && is_injected(pool, nr_pages, flags))
+		return refuse(ENOMEM);
 	to = realloc_by_remap(pool, run, word, nr_pages, flags);
 	if (!to)
 		to = realloc_by_copy(pool, run, word, &req, &why);

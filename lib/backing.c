@@ -3,6 +3,7 @@
 #include "backing.h"
 
 #include "base/bug.h"
+#include "base/fault.h"
 #include "os/os.h"
 #include "thp.h"
 
@@ -200,6 +201,9 @@ unsigned backing_claim(struct zone *zone, const struct zone_request *req,
 	bool ready;
 	unsigned n = 0;
 
+	*why = FAILURE_LIMIT;
+	if (fault_hit(FAULT_CLAIM))
+		return 0;
 	for (unsigned i = 0; i < BACKING_MAX_COMMITS; i++) {
 		n = claim_hold(zone, &now, nr_runs, runs, &ready, &refusal,
 			       &wanted);

@@ -49,7 +49,6 @@ int pp_cache_create(struct pp_pool *pool, const char *name,
 		    size_t object_bytes, size_t align_bytes,
 		    struct pp_cache **out)
 {
-	struct page_result result;
 	struct pp_cache *cache;
 	unsigned class;
 
@@ -61,13 +60,9 @@ int pp_cache_create(struct pp_pool *pool, const char *name,
 	class = slab_class_for(object_bytes, align_bytes ? align_bytes : 1);
 	if (class == SLAB_NR_CLASSES)
 		return -EINVAL;
-	cache = object_alloc(pool, slab_class_for(sizeof(*cache), 1), 0,
-			     &result);
-	if (!cache) {
-		pool_failed(pool, sizeof(*cache), 0, result.why);
+	cache = pool_alloc_own(pool, sizeof(*cache), 0);
+	if (!cache)
 		return -ENOMEM;
-	}
-	memset(cache, 0, sizeof(*cache));
 	cache->pool = pool;
 	cache->class = class;
 	memcpy(cache->name, name, strlen(name) + 1);
@@ -82,6 +77,10 @@ void *pp_cache_alloc(struct pp_cache *cache, unsigned flags)
 
 	if (!cache || !pool_flags_are_valid(flags)) {
 		errno = EINVAL;
+		return NULL;
+	}
+	if (pool_injects(cache->pool, slab_class[cache->class].bytes, flags)) {
+		errno = ENOMEM;
 		return NULL;
 	}
 	object = object_alloc(cache->pool, cache->class, flags, &result);

@@ -25,7 +25,7 @@
 
 enum setting_kind {
 	KIND_LIMIT, KIND_SIZE, KIND_NUMBER, KIND_TIME, KIND_SIGNAL, KIND_BOOL,
-	KIND_STATS, KIND_NUMA, KIND_THP, KIND_OOM
+	KIND_STATS, KIND_NUMA, KIND_THP, KIND_OOM, KIND_FAULT
 };
 
 struct setting {
@@ -67,6 +67,9 @@ static const struct setting settings[] = {
 	  "exit, or the path of a file" },
 	{ "strict", KIND_BOOL, FIELD(strict), 0, 1, false, "0 or 1" },
 	{ "verbose", KIND_BOOL, FIELD(verbose), 0, 1, true, "0 or 1" },
+	{ "fault", KIND_FAULT, FIELD(fault), 0, 0, false,
+	  "nth:N, every:N or share:P%, with times:N, after:N, min_pages:N, "
+	  "seed:N or quiet after a comma; or off" },
 };
 
 char **config_early_environ;
@@ -316,6 +319,8 @@ static int apply(struct pp_config *config, const struct setting *s,
 		return set_thp(config, value);
 	if (s->kind == KIND_OOM)
 		return set_oom(config, value);
+	if (s->kind == KIND_FAULT)
+		return inject_parse(value, &config->fault);
 	err = parse_value(s, value, &n);
 	if (err)
 		return err;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "base/nodemask.h"
+#include "inject.h"
 #include "os/psi.h"
 
 #define CONFIG_PATH_BYTES	256
@@ -61,6 +62,7 @@ struct pp_config {
 	uint64_t	fake_nodes;		/* 0: those of the machine */
 	struct numa_setting numa;
 	enum thp_setting thp;
+	struct inject_rule fault;
 };
 
 /* Where the environment lies while libc has not been initialised and environ is

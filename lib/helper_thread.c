@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "os/os.h"
 #include "os/syscall.h"
+#include "scope.h"
 
 /* The stack beyond what libc wants of one: shrinkers of the program run on it.
  * Programs with much thread-local storage need more: so often it is doubled. */
@@ -92,6 +93,7 @@ static int make_thread_and_stack(struct helper_thread *t)
 
 int helper_thread_start(struct helper_thread *t)
 {
+	unsigned scope;
 	sigset_t all, saved;
 	int err;
 
@@ -101,7 +103,9 @@ int helper_thread_start(struct helper_thread *t)
 	add_relaxed(&nr_running, 1);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	scope = scope_enter_internal();
 	err = make_thread_and_stack(t);
+	scope_leave(scope);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	if (err)
 		sub_relaxed(&nr_running, 1);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backing.h"
+#include "base/fault.h"
 #include "os/os.h"
 
 /* Finding the nodes */
@@ -227,6 +228,8 @@ struct zone *zones_charge(struct zone *zones, unsigned first,
 {
 	unsigned nr = zones_nr(zones);
 
+	if (fault_hit(FAULT_CHARGE))
+		return NULL;
 	for (unsigned i = 0; i < nr; i++) {
 		struct zone *zone = &zones[(first + i) % nr];
 

@@ -13,13 +13,18 @@
 #define DRAIN_NAP_NS		200000
 
 static bool drain_locked;	/* const after pcp_drain_init() */
+static _Atomic bool drain_is_known;
 
 void pcp_drain_init(void)
 {
-	static _Atomic bool done;
-
-	if (!xchg_relaxed(&done, true))
+	if (!xchg_relaxed(&drain_is_known, true))
 		drain_locked = os_membarrier_register() != 0;
+}
+
+void pcp_drain_without_membarrier(void)
+{
+	if (!xchg_relaxed(&drain_is_known, true))
+		drain_locked = true;
 }
 
 uint32_t pcp_drain_initial(void)

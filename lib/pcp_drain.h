@@ -45,6 +45,10 @@
 /* Once, before the first pool: finds out whether there is a membarrier. */
 void pcp_drain_init(void);
 
+/* Before that: as if there were none, so that no request of malloc's gets past
+ * its slow path. */
+void pcp_drain_without_membarrier(void);
+
 /* What a new cache's drain is. */
 uint32_t pcp_drain_initial(void);
 

@@ -19,6 +19,7 @@
 #include "os/os.h"
 #include "os/syscall.h"
 #include "pcp_drain.h"
+#include "scope.h"
 
 #define CHUNK_PCPS	64
 #define CHUNK_ALL_FREE	(~1ull)		/* all but the header's */
@@ -345,8 +346,12 @@ struct pcp *pcp_find(struct pcp_registry *reg)
 /* The value only has to be there: the destructor looks at pp_self. */
 bool pcp_watch_thread_exit(void)
 {
-	return exit_key_made && !fault_hit(FAULT_KEY) &&
-	       pthread_setspecific(exit_key, &exit_key) == 0;
+	unsigned scope = scope_enter_internal();
+	bool watched = exit_key_made && !fault_hit(FAULT_KEY) &&
+		       pthread_setspecific(exit_key, &exit_key) == 0;
+
+	scope_leave(scope);
+	return watched;
 }
 
 struct pcp *pcp_attach(struct pcp_registry *reg)

@@ -4,11 +4,14 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <string.h>
 
 #include "backing.h"
+#include "base/fault.h"
 #include "claim.h"
 #include "failure.h"
 #include "os/os.h"
+#include "os/syscall.h"
 #include "reserve.h"
 #include "thp.h"
 #include "watch.h"
@@ -238,10 +241,22 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 	reclaimd_init_all(reclaimd_storage(pool), reg);
 }
 
+/* Malloc's fast paths are never to serve what is to fail. */
+static void init_inject(struct pp_pool *pool, const struct pp_config *config)
+{
+	inject_init(&pool->inject, &config->fault,
+		    (os_now_ns() ^ (uint64_t)sys_getpid() << 16) & UINT32_MAX);
+	if (!pool_is_preloaded || pool != &pool_of_process)
+		inject_start(&pool->inject);
+	else if (config->fault.kind != INJECT_OFF)
+		pcp_drain_without_membarrier();
+}
+
 static void init_parts(struct pp_pool *pool, const struct pp_config *config,
 		       const struct pool_tables *tables)
 {
 	init_zones(pool, config, tables);
+	init_inject(pool, config);
 	pcp_registry_init(&pool->registry, pool->zones, &pool->vmstat);
 	pool->registry.free_deferred = free_deferred;
 	pool->registry.follow_limit = pool_follow_limit;
@@ -632,6 +647,22 @@ void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 	return object;
 }
 
+void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags)
+{
+	struct page_result result = { .why = FAILURE_NESTED };
+	void *object = NULL;
+
+	if (fault_hit(FAULT_OBJECT))
+		result.why = FAILURE_OS;
+	else if (!pool_is_nested(pool))
+		object = pool_alloc_object(pool, pool_enter(pool),
+					   slab_class_for(bytes, 1), flags,
+					   &result);
+	if (!object)
+		pool_failed(pool, bytes, flags, result.why);
+	return object ? memset(object, 0, bytes) : NULL;
+}
+
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)
 {
 	unsigned class = slab_word_class(word);
@@ -651,4 +682,20 @@ size_t pool_usable_bytes(uint32_t word)
 	if (word & MAP_SLAB)
 		return slab_class[slab_word_class(word)].bytes;
 	return pages_to_bytes(run_word_pages(word));
+}
+
+PP_COLD bool pool_injects_now(struct pp_pool *pool, size_t bytes,
+			      unsigned flags)
+{
+	uint64_t number;
+
+	if (flags & PP_NOFAIL || scope_is_internal() || pool_is_nested(pool))
+		return false;
+	number = inject_decide(&pool->inject, bytes_to_pages_up(bytes));
+	if (!number)
+		return false;
+	inject_announce(&pool->inject, number, bytes);
+	/* Memory is not short: no report of what it went to. */
+	pool_failed(pool, bytes, flags | PP_NOWARN, FAILURE_INJECTED);
+	return true;
 }

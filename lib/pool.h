@@ -63,6 +63,7 @@ struct pp_pool {
 	_Atomic uint64_t	nr_unreported;	/* failures since then */
 	_Atomic bool		oom_aborts;	/* the setting oom */
 	_Atomic int64_t		reserved_pages[NODES_MAX];	/* by zone */
+	struct inject		inject;		/* see there */
 
 	/* pool_list_lock */
 	struct pp_pool		*next;
@@ -157,6 +158,23 @@ void pool_defer_free(struct pp_pool *pool, void *p);
 void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 		 enum failure why);
 
+/**
+ * pool_injects() - does this request of the program's fail on purpose?
+ * @bytes: what is asked for.
+ *
+ * Asked once for each request that the program makes, before anything is done
+ * for it; never for what the pool needs itself.  If it fails it is counted, and
+ * the caller says ENOMEM.  PP_NOFAIL never does, and neither does a request of
+ * a signal handler on top of a call.
+ */
+bool pool_injects_now(struct pp_pool *pool, size_t bytes, unsigned flags);
+static inline bool pool_injects(struct pp_pool *pool, size_t bytes,
+				unsigned flags)
+{
+	return unlikely(inject_is_on(&pool->inject)) &&
+	       pool_injects_now(pool, bytes, flags);
+}
+
 /* Frees any live pointer of the pool, which the caller has looked up.  @pcp is
  * entered, or NULL. */
 void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word);
@@ -180,6 +198,10 @@ void *pool_alloc_run(struct pp_pool *pool, struct pcp *pcp,
 /* The same for an object of a size class. */
 void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 			unsigned flags, struct page_result *result);
+
+/* An object for the pool's own use, of zeroes; NULL: there is no memory, or the
+ * caller is nested. */
+void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags);
 
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);

@@ -37,7 +37,6 @@ int pp_shrinker_register(struct pp_pool *pool,
 			 const struct pp_shrinker *shrinker,
 			 struct pp_shrinker_id **out)
 {
-	struct page_result result;
 	struct pp_shrinker_id *id;
 
 	if (!pool || !shrinker || !out || !is_valid(shrinker))
@@ -45,14 +44,9 @@ int pp_shrinker_register(struct pp_pool *pool,
 	if (pool_is_nested(pool))
 		return -EDEADLK;
 	/* From the reserve: it is what frees memory. */
-	id = pool_alloc_object(pool, pool_enter(pool),
-			       slab_class_for(sizeof(*id), 1), PP_MEMALLOC,
-			       &result);
-	if (!id) {
-		pool_failed(pool, sizeof(*id), PP_MEMALLOC, result.why);
+	id = pool_alloc_own(pool, sizeof(*id), PP_MEMALLOC);
+	if (!id)
 		return -ENOMEM;
-	}
-	memset(id, 0, sizeof(*id));
 	id->pool = pool;
 	id->shrinker.ops = *shrinker;
 	callback_set_name(&id->shrinker.cb, shrinker->name);

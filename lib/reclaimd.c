@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/delay.h"
+#include "base/fault.h"
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
@@ -61,7 +62,8 @@ static void end_if_last(void)
 	if (os_nr_threads() != 1 + helper_threads_running() ||
 	    xchg_relaxed(&is_ending, true))
 		return;
-	if (pthread_create(&last, NULL, end_program, NULL) == 0)
+	if (!fault_hit(FAULT_THREAD) &&
+	    pthread_create(&last, NULL, end_program, NULL) == 0)
 		pthread_join(last, NULL);
 	else
 		end_program(NULL);	/* a small stack is better than none */

@@ -238,7 +238,6 @@ static void free_struct(struct pp_reserve *r)
 int pp_reserve_create(struct pp_pool *pool, size_t nr_runs, size_t nr_pages,
 		      struct pp_reserve **out)
 {
-	struct page_result result;
 	struct pp_reserve *r;
 	size_t missing;
 
@@ -248,8 +247,7 @@ int pp_reserve_create(struct pp_pool *pool, size_t nr_runs, size_t nr_pages,
 		return -EDEADLK;
 	if (!fits(pool, nr_runs, nr_pages))
 		return -ENOMEM;
-	r = pool_alloc_object(pool, pool_enter(pool),
-			      slab_class_for(sizeof(*r), 1), 0, &result);
+	r = pool_alloc_own(pool, sizeof(*r), 0);
 	if (!r)
 		return -ENOMEM;
 	*r = (struct pp_reserve){ .pool = pool, .nr_pages = nr_pages };

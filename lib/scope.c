@@ -11,5 +11,5 @@ unsigned pp_scope_enter(unsigned flags)
 
 void pp_scope_leave(unsigned saved)
 {
-	scope_leave(saved & SCOPE_FLAGS);
+	scope_leave((saved & SCOPE_FLAGS) | (scope_of_thread & SCOPE_INTERNAL));
 }

@@ -11,18 +11,24 @@
 #ifndef PP_SCOPE_H
 #define PP_SCOPE_H
 
+#include <stdbool.h>
+
 #include "base/compiler.h"
 #include "pagepool.h"
 
 #define SCOPE_FLAGS	(PP_NOIO | PP_NOFS | PP_MEMALLOC)
 
+/* Not for requests: what libc allocates just now is on the pool's behalf, and
+ * none of the program's own requests (see pool_injects()). */
+#define SCOPE_INTERNAL	0x80000000u
+
 #pragma GCC visibility push(hidden)
-extern __thread unsigned scope_of_thread;	/* SCOPE_FLAGS */
+extern __thread unsigned scope_of_thread; /* SCOPE_FLAGS, SCOPE_INTERNAL */
 #pragma GCC visibility pop
 
 static inline unsigned scope_add(unsigned flags)
 {
-	return flags | scope_of_thread;
+	return flags | (scope_of_thread & SCOPE_FLAGS);
 }
 
 static inline unsigned scope_enter(unsigned flags)
@@ -31,6 +37,19 @@ static inline unsigned scope_enter(unsigned flags)
 
 	scope_of_thread = saved | (flags & SCOPE_FLAGS);
 	return saved;
+}
+
+static inline unsigned scope_enter_internal(void)
+{
+	unsigned saved = scope_of_thread;
+
+	scope_of_thread = saved | SCOPE_INTERNAL;
+	return saved;
+}
+
+static inline bool scope_is_internal(void)
+{
+	return scope_of_thread & SCOPE_INTERNAL;
 }
 
 static inline void scope_leave(unsigned saved)

@@ -3,6 +3,7 @@
  * slab_number.c - the numbers of slabs, by which the map names their
  * descriptors (layer 11); see slab.h.
  */
+#include "base/fault.h"
 #include "node.h"
 #include "slab.h"
 
@@ -62,6 +63,9 @@ void slab_number_give(struct slab_heap *heap, uint32_t number)
 bool slab_number_take(struct slab_heap *heap, unsigned zone,
 		      uint32_t *number, enum failure *why)
 {
+	*why = FAILURE_LIMIT;
+	if (fault_hit(FAULT_NUMBER))
+		return false;
 	/* Others may take what was committed; then they have slabs to use. */
 	for (unsigned i = 0; i < SLAB_MAX_COMMITS; i++) {
 		if (number_try(heap, number)) {

@@ -28,12 +28,7 @@ static_assert(sizeof(struct pp_victim_id) <= SLAB_MAX_BYTES &&
 /* Zeroes, from the reserve: it is what frees memory. */
 static void *make_id(struct pp_pool *pool, size_t bytes)
 {
-	struct page_result result;
-	void *id = pool_alloc_object(pool, pool_enter(pool),
-				     slab_class_for(bytes, 1), PP_MEMALLOC,
-				     &result);
-
-	return id ? memset(id, 0, bytes) : NULL;
+	return pool_alloc_own(pool, bytes, PP_MEMALLOC);
 }
 
 static void free_id(struct pp_pool *pool, void *id)

@@ -81,7 +81,7 @@ static uint64_t read_filters(struct watch *w)
 
 	if (sys_call3(SYS_lseek, w->status_fd, 0, SEEK_SET) < 0)
 		return UNREADABLE;
-	len = sys_read(w->status_fd, w->text, STATUS_BYTES - 1);
+	len = os_read(w->status_fd, w->text, STATUS_BYTES - 1);
 	if (len <= 0)
 		return UNREADABLE;
 	w->text[len] = '\0';
@@ -370,9 +370,7 @@ static void watch_main(void *arg)
 	if (os_own_descriptors()) {
 		store_relaxed(&w->state, WATCH_REFUSED);
 	} else {
-		w->status_fd = (int)sys_call6(SYS_openat, AT_FDCWD,
-				(long)(uintptr_t)"/proc/thread-self/status",
-				O_RDONLY | O_CLOEXEC, 0, 0, 0);
+		w->status_fd = os_open("/proc/thread-self/status", O_RDONLY);
 		if (w->status_fd >= 0)
 			w->filters = read_filters(w);
 		watch_loop(w);

@@ -93,10 +93,13 @@ static thrd_create_fn *real_thrd_create;
 
 static void find_thread_functions(void)
 {
+	unsigned scope = scope_enter_internal();
+
 	*(void **)&real_pthread_create =
 		preload_next_symbol("pthread_create", (void *)pthread_create);
 	*(void **)&real_thrd_create =
 		preload_next_symbol("thrd_create", (void *)thrd_create);
+	scope_leave(scope);
 }
 
 static void before_thread(void)

@@ -109,6 +109,10 @@ static PP_COLD void *alloc_slow(size_t bytes, size_t align_bytes, bool *zeroed)
 	bytes = bytes ? bytes : 1;
 	if (!pool || pool_is_nested(pool))
 		return alloc_nested(pool, bytes, align_bytes);
+	if (pool_injects(pool, bytes, 0)) {
+		errno = ENOMEM;
+		return NULL;
+	}
 	p = alloc_in_pool(pool, pool_enter(pool), bytes, align_bytes, zeroed);
 	if (p)
 		errno = saved;
@@ -445,6 +449,18 @@ static void *alloc_growing(struct pp_pool *pool, size_t bytes)
 	return run ? run : fail(pool, bytes, result.why);
 }
 
+/* Without the fast paths, which serve nothing where requests are made to fail:
+ * that was asked for this one already. */
+static PP_COLD void *alloc_asked(size_t bytes)
+{
+	unsigned scope = scope_enter_internal();
+	bool zeroed;
+	void *to = alloc_slow(bytes, 1, &zeroed);
+
+	scope_leave(scope);
+	return to;
+}
+
 static void *realloc_by_copy(struct pp_pool *pool, void *p, size_t have,
 			     size_t bytes)
 {
@@ -453,6 +469,8 @@ static void *realloc_by_copy(struct pp_pool *pool, void *p, size_t have,
 	if (pool && have > MALLOC_SMALL_BYTES && bytes > have &&
 	    !pool_is_nested(pool))
 		to = alloc_growing(pool, bytes);
+	else if (pool && unlikely(inject_is_on(&pool->inject)))
+		to = alloc_asked(bytes);
 	else
 		to = malloc(bytes);
 
@@ -461,6 +479,18 @@ static void *realloc_by_copy(struct pp_pool *pool, void *p, size_t have,
 	memcpy(to, p, have < bytes ? have : bytes);
 	free(p);
 	return to;
+}
+
+/* Does a block of @have bytes not grow, on purpose?  To become smaller needs no
+ * memory. */
+static bool realloc_is_injected(struct pp_pool *pool, size_t have,
+				size_t bytes)
+{
+	if (!pool || bytes <= have || bytes > PTRDIFF_MAX ||
+	    !pool_injects(pool, bytes, 0))
+		return false;
+	errno = ENOMEM;
+	return true;
 }
 
 /* A run in place, or moved; NULL: copy it. */
@@ -535,6 +565,8 @@ static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
 	size_t have = pool_usable_bytes(word);
 	void *to = NULL;
 
+	if (realloc_is_injected(pool, have, bytes))
+		return NULL;
 	if (word & MAP_SLAB) {
 		if (may_stay(word, have, bytes))
 			return p;
@@ -545,6 +577,16 @@ static void *realloc_in_pool(struct pp_pool *pool, void *p, size_t bytes)
 		return to;
 	return bytes <= have ? realloc_smaller(pool, p, bytes) :
 			       realloc_by_copy(pool, p, have, bytes);
+}
+
+/* libc's, or early. */
+static void *realloc_foreign(struct pp_pool *pool, void *p, size_t bytes)
+{
+	size_t have = malloc_usable_size(p);
+
+	if (realloc_is_injected(pool, have, bytes))
+		return NULL;
+	return realloc_by_copy(pool, p, have, bytes);
 }
 
 PP_EXPORT void *realloc(void *p, size_t bytes)
@@ -561,7 +603,7 @@ PP_EXPORT void *realloc(void *p, size_t bytes)
 		return realloc_in_pool(pool, p, bytes);
 	if (unlikely(!preload_is_relocated()))
 		return early_realloc(p, bytes);
-	return realloc_by_copy(pool, p, malloc_usable_size(p), bytes);
+	return realloc_foreign(pool, p, bytes);
 }
 
 PP_EXPORT void *reallocarray(void *p, size_t n, size_t size)

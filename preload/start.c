@@ -82,6 +82,8 @@ __attribute__((constructor(101))) static void preload_start(void)
 	preload_interpose();
 	preload_hook_fork();
 	find_libc();
+	if (pool)
+		inject_start(&pool->inject);
 }
 
 /* Nothing is torn down: others' destructors free after us. */

@@ -36,7 +36,7 @@ static const char usage_text[] =
 	"watermark-scale,\n"
 	"                purge-delay, pressure-signal, numa, fake-nodes, "
 	"thp,\n"
-	"                stats, strict, verbose\n"
+	"                stats, strict, verbose, fault\n"
 	"doctor says what auto comes to here, and what the system lacks.\n";
 
 __attribute__((noreturn, format(printf, 2, 3)))

@@ -28,7 +28,17 @@
 	X(EVENTFD, "eventfd2 for a level of pressure") \
 	X(UNSHARE, "close_range for descriptors of a thread's own") \
 	X(NOTIFY,  "inotify_init1 and inotify_add_watch") \
-	X(BIND,    "mbind of a zone's address range")
+	X(BIND,    "mbind of a zone's address range") \
+	X(BARRIER, "the membarrier(2) of a drain") \
+	X(OPEN,    "open of a file of the system's or the container's") \
+	X(READ,    "read of one") \
+	X(POLICY,  "get_mempolicy for nodes and policy of the process") \
+	X(DUP,     "fcntl for a second descriptor of an eventfd") \
+	X(LISTEN,  "socket, connect and first write for outside pressure") \
+	X(CHARGE,  "pages of the pool's own: tables, threads' caches") \
+	X(CLAIM,   "pages from a zone, for runs and slabs") \
+	X(NUMBER,  "the number of a new slab") \
+	X(OBJECT,  "an object of the pool's own: a cache, a shrinker")
 
 enum fault_point {
 #define X(name, what) FAULT_##name,

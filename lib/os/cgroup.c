@@ -57,12 +57,9 @@ struct walk {
 
 static bool open_at(struct reader *in, const char *path)
 {
-	long fd = sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)path,
-			    O_RDONLY | O_CLOEXEC, 0, 0, 0);
-
-	in->fd = (int)fd;
+	in->fd = os_open(path, O_RDONLY);
 	in->at = in->len = 0;
-	return fd >= 0;
+	return in->fd >= 0;
 }
 
 static void close_file(struct reader *in)
@@ -75,8 +72,7 @@ static int next_char(struct reader *in)
 	long got;
 
 	if (in->at == in->len) {
-		got = sys_call3(SYS_read, in->fd, (long)(uintptr_t)in->chunk,
-				CHUNK_BYTES);
+		got = os_read(in->fd, in->chunk, CHUNK_BYTES);
 		if (got <= 0)
 			return END;
 		in->at = 0;

@@ -49,6 +49,21 @@
 
 static const char *reserve_name;
 
+int os_open(const char *path, int flags)
+{
+	if (fault_hit(FAULT_OPEN))
+		return -EMFILE;
+	return (int)sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)path,
+			      flags | O_CLOEXEC, 0, 0, 0);
+}
+
+long os_read(int fd, void *buf, size_t bytes)
+{
+	if (fault_hit(FAULT_READ))
+		return -EIO;
+	return sys_read(fd, buf, bytes);
+}
+
 /*
  * A huge page behind a block that has one page in use would be memory that
  * nobody counted; where it is counted, thp.c says otherwise.  Names are for
@@ -138,16 +153,16 @@ int os_advise_huge(void *addr, size_t bytes, bool huge)
 enum os_thp os_system_thp(void)
 {
 	char text[THP_BYTES];
-	long fd, got;
+	long got;
+	int fd;
 
 	if (sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) > 0)
 		return OS_THP_NEVER;
-	fd = sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)THP_PATH,
-		       O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	fd = os_open(THP_PATH, O_RDONLY);
 	if (fd < 0)
 		return OS_THP_NEVER;
-	got = sys_call3(SYS_read, fd, (long)(uintptr_t)text, THP_BYTES - 1);
-	sys_call3(SYS_close, fd, 0, 0);
+	got = os_read(fd, text, THP_BYTES - 1);
+	sys_close(fd);
 	text[got > 0 ? got : 0] = '\0';
 	if (strstr(text, "[always]"))
 		return OS_THP_ALWAYS;
@@ -205,6 +220,8 @@ int os_membarrier_register(void)
 
 int os_membarrier(void)
 {
+	if (fault_hit(FAULT_BARRIER))
+		return -EPERM;
 	return (int)sys_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
@@ -264,8 +281,11 @@ bool os_is_same_eventfd(int fd, int other)
  * that far; with fewer allowed, anywhere. */
 int os_dup_away(int fd)
 {
-	long own = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, OWN_FD_LEAST);
+	long own;
 
+	if (fault_hit(FAULT_DUP))
+		return -EMFILE;
+	own = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, OWN_FD_LEAST);
 	if (own == -EINVAL || own == -EMFILE)
 		own = sys_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
 	return (int)own;

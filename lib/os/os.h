@@ -17,6 +17,13 @@
 
 #include "base/compiler.h"
 
+/*
+ * A file of the system's, such as in /proc or of a control group; with
+ * O_CLOEXEC.  The descriptor, or how many bytes.
+ */
+int os_open(const char *path, int flags);
+long os_read(int fd, void *buf, size_t bytes);
+
 /* A range of address space, aligned to @align_bytes (a power of two). */
 int os_reserve(size_t bytes, size_t align_bytes, const char *name,
 	       void **out);

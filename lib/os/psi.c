@@ -11,7 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "os/cgroup.h"
+#include "os/os.h"
 #include "os/syscall.h"
 
 #define SYSTEM_FILE	"/proc/pressure/memory"
@@ -188,9 +190,7 @@ bool psi_may_exist(const struct psi_service *service)
 
 static int open_file(const char *path, int flags)
 {
-	return (int)sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)path,
-			      flags | O_NONBLOCK | O_CLOEXEC | O_NOCTTY, 0, 0,
-			      0);
+	return os_open(path, flags | O_NONBLOCK | O_NOCTTY);
 }
 
 static int connect_to(const char *path)
@@ -201,6 +201,8 @@ static int connect_to(const char *path)
 
 	if (len >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
+	if (fault_hit(FAULT_LISTEN))
+		return -EMFILE;
 	memcpy(address.sun_path, path, len);
 	fd = (int)sys_call3(SYS_socket, AF_UNIX,
 			    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -238,7 +240,8 @@ int psi_open(const struct psi_source *source)
 	if (fd < 0 || !source->write_bytes)
 		return (int)fd;
 	/* In one piece: so a trigger is taken, and others are short. */
-	len = sys_write((int)fd, source->write, source->write_bytes);
+	len = fault_hit(FAULT_LISTEN) ? -EBUSY :
+	      sys_write((int)fd, source->write, source->write_bytes);
 	if (len == (long)source->write_bytes)
 		return (int)fd;
 	sys_call3(SYS_close, fd, 0, 0);

@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "base/strbuf.h"
+#include "os/os.h"
 #include "os/syscall.h"
 
 #define PATH_BYTES		256
@@ -23,6 +24,8 @@ int topology_allowed(struct nodemask *allowed)
 	int mode, err;
 
 	*allowed = (struct nodemask){ { 0 } };
+	if (fault_hit(FAULT_POLICY))
+		return -EPERM;
 	err = (int)sys_call6(SYS_get_mempolicy, 0, (long)(uintptr_t)allowed,
 			     NODEMASK_BITS, 0, MPOL_F_MEMS_ALLOWED, 0);
 	if (err)
@@ -37,7 +40,8 @@ int topology_process_policy(int *mode, struct nodemask *nodes)
 	int err;
 
 	*nodes = (struct nodemask){ { 0 } };
-	err = (int)sys_call6(SYS_get_mempolicy, (long)(uintptr_t)mode,
+	err = fault_hit(FAULT_POLICY) ? -EPERM :
+	      (int)sys_call6(SYS_get_mempolicy, (long)(uintptr_t)mode,
 			     (long)(uintptr_t)nodes, NODEMASK_BITS, 0, 0, 0);
 	*mode = err ? MPOL_DEFAULT : *mode & ~MPOL_MODE_FLAGS;
 	return err;
@@ -72,7 +76,8 @@ static void read_file(struct topology *t, const char *root, int node,
 	char path[PATH_BYTES];
 	struct strbuf sb = STRBUF(path);
 	size_t len = 0;
-	long fd, n = 1;
+	long n = 1;
+	int fd;
 
 	strbuf_str(&sb, root);
 	if (node >= 0) {
@@ -84,18 +89,16 @@ static void read_file(struct topology *t, const char *root, int node,
 	t->text[0] = '\0';
 	if (sb.len >= sizeof(path))
 		return;
-	fd = sys_call6(SYS_openat, AT_FDCWD, (long)(uintptr_t)path,
-		       O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	fd = os_open(path, O_RDONLY);
 	if (fd < 0)
 		return;
 	/* Each round reads a byte at least, or is the last. */
 	while (n > 0 && len < sizeof(t->text) - 1) {
-		n = sys_call3(SYS_read, fd, (long)(uintptr_t)(t->text + len),
-			      (long)(sizeof(t->text) - 1 - len));
+		n = os_read(fd, t->text + len, sizeof(t->text) - 1 - len);
 		len += n > 0 ? (size_t)n : 0;
 	}
 	t->text[len] = '\0';
-	sys_call3(SYS_close, fd, 0, 0);
+	sys_close(fd);
 }
 
 static bool read_list(struct topology *t, const char *root, const char *name,

@@ -33,6 +33,8 @@
 #include <pagepool.h>
 #include <pagepool/stat.h>
 
+#include "testing_fault.h"
+
 #define PAGE		((size_t)PP_PAGE_SIZE)
 /* What the cache of a thread takes, which counts as used. */
 #define CACHE_PAGES	2
@@ -65,6 +67,8 @@ static inline int test_begin(void **state)
 static inline int test_end(void **state)
 {
 	(void)state;
+	if (test_fault_point >= 0)
+		test_fault_end(test_reached_end);
 	return test_reached_end ? 0 : -1;
 }
 
@@ -81,7 +85,51 @@ static inline void test_skip(const char *why)
 	skip();
 }
 
-#define TEST(f)	cmocka_unit_test_setup_teardown(f, test_begin, test_end)
+static inline size_t test_number(const char *name, size_t otherwise)
+{
+	const char *given = getenv(name);
+
+	return given && *given ? strtoull(given, NULL, 0) : otherwise;
+}
+
+struct test_body {
+	const char	*name;
+	void		(*run)(void **state);
+};
+
+/* Where a body is left by an assertion its threads go on, and wait at what is
+ * in its frame: the end of the child is not to overwrite that. */
+static __attribute__((noinline)) void test_run_deep(
+	const struct test_body *body)
+{
+	char room[256 * 1024];
+	void *none = NULL;
+
+	body->run(&none);
+	__asm__ __volatile__("" : : "r"(room) : "memory");
+}
+
+/* The body; or first, where that is asked for, with one thing failing after the
+ * other. */
+static inline void test_run(void **state)
+{
+	const struct test_body *body = *state;
+	const char *wanted = getenv("PP_TEST_FAULT");
+	void *none = NULL;
+
+	/* In a child it returns too, with a point armed. */
+	if (wanted && pagepool_fault_name)
+		test_fault_sweep(body->name, wanted, (unsigned)
+				 test_number("PP_TEST_FAULT_FINE", 8));
+	if (test_fault_point >= 0)
+		test_run_deep(body);
+	else
+		body->run(&none);
+}
+
+#define TEST(f)								\
+	{ #f, test_run, test_begin, test_end,				\
+	  &(struct test_body){ #f, f } }
 
 #define thread_check(cond)						\
 	do {								\
@@ -149,13 +197,6 @@ static inline void *test_array(size_t n, size_t size)
 	return p;
 }
 
-static inline size_t test_number(const char *name, size_t otherwise)
-{
-	const char *given = getenv(name);
-
-	return given && *given ? strtoull(given, NULL, 0) : otherwise;
-}
-
 /* Pools */
 
 /* The environment of whoever runs the tests is none of their business. */
@@ -163,7 +204,7 @@ static inline void test_clear_environment(void)
 {
 	static const char *const names[] = {
 		"LIMIT", "MIN_FREE", "WATERMARK_SCALE", "STATS", "STRICT",
-		"VERBOSE", "NUMA",
+		"VERBOSE", "NUMA", "FAULT",
 	};
 	char name[64];
 

@@ -8,7 +8,7 @@
 
 layers="
 0	base/ os/syscall
-1	os/ auto_limit config trace
+1	os/ auto_limit inject config trace
 2	blockmap span runs spare_window vmstat scope grace
 3	pageblock
 4	zone zone_place watermark thp backing
@@ -20,7 +20,7 @@ layers="
 10	oom inline_reclaim slowpath
 11	slab slab_class slab_number slab_books mempool
 12	pool pool_set watch show diagnose check cache api numa reclaim victim extent reserve
-12	failure failure_report
+12	failure failure_report fault_hook
 "
 
 cd "$PP_SRC/lib" || exit 1

@@ -38,7 +38,7 @@ declared() {
 		$(ls "$PP_SRC"/include/pagepool/*.h | grep -v -x "$jemalloc_header")
 }
 private() {
-	functions_of pagepool "$PP_SRC"/lib/extent.h
+	functions_of pagepool "$PP_SRC"/lib/extent.h "$PP_SRC"/lib/fault_hook.h
 }
 
 { [ ${#objects[@]} -gt 10 ] || echo "${#objects[@]} objects in $PP_BUILD/lib"; } |
@@ -60,7 +60,7 @@ diff <(declared | sed 's/$/@@PAGEPOOL_0/') \
 	verdict "libpagepool exports what its headers declare, under PAGEPOOL_0"
 diff <(private | sed 's/$/@@PAGEPOOL_PRIVATE/') \
 	<(exported $core | grep '@PAGEPOOL_PRIVATE$') | grep '^[<>]' |
-	verdict "PAGEPOOL_PRIVATE is what the other libraries need of it"
+	verdict "PAGEPOOL_PRIVATE is what other libraries and tests need of it"
 readelf -dW $core | grep SONAME | grep -v '\[libpagepool\.so\.0\]' |
 	verdict "the soname is libpagepool.so.0"
 needed $core | grep -v -x 'libc\.so\.6' | verdict "libpagepool needs libc alone"

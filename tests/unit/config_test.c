@@ -211,6 +211,25 @@ static void test_config_stats_is_exit_or_a_path(void **state)
 	reached_end();
 }
 
+static void test_config_fault_is_a_rule(void **state)
+{
+	struct pp_config *c = made();
+
+	(void)state;
+	assert_int_equal(c->fault.kind, INJECT_OFF);
+	assert_int_equal(config_set(c, "fault", "every:9,times:2"), 0);
+	assert_int_equal(c->fault.kind, INJECT_EVERY);
+	assert_int_equal(c->fault.nth, 9);
+	assert_int_equal(c->fault.times, 2);
+	assert_int_equal(config_set(c, "fault", "off"), 0);
+	assert_int_equal(c->fault.kind, INJECT_OFF);
+	expect_error("fault", "", -EINVAL);
+	expect_error("fault", "often", -EINVAL);
+	expect_error("fault", "nth:0", -ERANGE);
+	assert_int_equal(config_is_live("fault"), 0);
+	reached_end();
+}
+
 static void test_config_names(void **state)
 {
 	static const char *const live[] = {
@@ -362,6 +381,10 @@ static void test_environment_bad_values_are_told_once(void **state)
 	expect_line("PAGEPOOL_OOM_RESERVE=x", "pagepool: "
 		    "PAGEPOOL_OOM_RESERVE=x: expected a size such as 1M, or 0; "
 		    "using the default\n");
+	expect_line("PAGEPOOL_FAULT=nth:0", "pagepool: PAGEPOOL_FAULT=nth:0: "
+		    "expected nth:N, every:N or share:P%, with times:N, "
+		    "after:N, min_pages:N, seed:N or quiet after a comma; or "
+		    "off; using the default\n");
 	expect_line("PAGEPOOL_STATS=", "pagepool: PAGEPOOL_STATS=: expected "
 		    "exit, or the path of a file; using the default\n");
 	reached_end();
@@ -429,6 +452,7 @@ int main(void)
 		TEST(test_config_numbers_and_switches),
 		TEST(test_config_what_follows_when_memory_is_out),
 		TEST(test_config_stats_is_exit_or_a_path),
+		TEST(test_config_fault_is_a_rule),
 		TEST(test_config_names),
 		TEST(test_config_auto_leaves_the_machine_an_eighth),
 		TEST(test_environment_good_values_are_taken_silently),

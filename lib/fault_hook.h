@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault_hook.h - the fault points, for the project's own tests of the shared
+ * library (layer 12).
+ *
+ * Exported under PAGEPOOL_PRIVATE.  Points have numbers from 0 up, as
+ * base/fault.h lists them.
+ */
+#ifndef PP_FAULT_HOOK_H
+#define PP_FAULT_HOOK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+
+/* NULL: there is no such point. */
+const char *pagepool_fault_name(unsigned point);
+
+/* The @nth call from now fails; 0: none. */
+void pagepool_fault_arm(unsigned point, uint32_t nth);
+
+/* Has it, since it was armed? */
+bool pagepool_fault_fired(unsigned point);
+
+/* pp_pool_check() of all pools: 0, or the first error. */
+int pagepool_fault_check(void);
+
+#pragma GCC visibility pop
+
+#endif
