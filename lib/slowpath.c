@@ -316,7 +316,8 @@ static enum slow_state again(struct slow_request *s)
 #define GRACE_DIVISOR	4
 /* No victims for who asks for none, or could get nothing of theirs, or holds
  * a lock that one may need. */
-#define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO)
+#define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO | \
+			 PP_NORETRY)
 
 static bool is_enough(void *arg)
 {

@@ -316,6 +316,23 @@ static void test_victim_that_exits_wakes_who_waits(void **state)
 	reached_end();
 }
 
+/* What must not fail, but is not to be tried again, has nobody end; it waits. */
+static void test_victim_none_dies_for_nofail_without_retry(void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	struct tenant *t = tenant_make(pool, 100, 0, 0);
+
+	(void)state;
+	t->ends = true;
+	runs_fill(b, pool, PP_NOFS);
+	assert_true(runs_add(b, pool, PP_NOFAIL | PP_NORETRY));
+	assert_int_equal(t->nr_cancels, 0);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
 /* It frees, and says nothing. */
 static void *free_when_told(void *arg)
 {
@@ -593,6 +610,7 @@ int main(void)
 		TEST(test_victim_arguments_are_checked),
 		TEST(test_victim_order_is_by_badness_and_some_are_never),
 		TEST(test_victim_none_dies_for_requests_that_give_up),
+		TEST(test_victim_none_dies_for_nofail_without_retry),
 		TEST(test_victim_that_exits_wakes_who_waits),
 		TEST(test_victim_that_frees_is_enough),
 		TEST(test_victim_that_does_not_end_is_forced_and_skipped),
