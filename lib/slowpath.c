@@ -365,6 +365,8 @@ static enum slow_state out_of_memory(struct slow_request *s)
 	switch (oom_release(s->reg, &want)) {
 	case OOM_PROGRESS:
 		s->nr_no_progress = 0;
+		/* Some of it may be in the cache of whoever gave it up. */
+		s->drained = false;
 		return SLOW_ATTEMPT;
 	case OOM_LATE:
 		return fail(s, FAILURE_TIMEOUT);

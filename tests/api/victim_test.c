@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <semaphore.h>
 
+#include <pagepool/cache.h>
 #include <pagepool/reclaim.h>
 
 #define MAX_RUNS	5000
@@ -333,6 +334,80 @@ static void test_victim_none_dies_for_nofail_without_retry(void **state)
 	reached_end();
 }
 
+/* A drain that came before the victim's end is not the last one. */
+
+#define OBJECT_BYTES	256
+#define NR_OBJECTS	16384
+#define PER_PAGE	(PAGE / OBJECT_BYTES)
+#define TENANT_PAGES	700	/* more than a claim keeps */
+
+/* Slabs with an object each: so much is free in them that a drain looks worth
+ * while, and brings nothing. */
+static struct pp_cache *fragment(struct pp_pool *pool, void **object)
+{
+	struct pp_cache *cache;
+
+	assert_int_equal(pp_cache_create(pool, "fragments", OBJECT_BYTES, 0,
+					 &cache), 0);
+	for (size_t i = 0; i < NR_OBJECTS; i++) {
+		object[i] = pp_cache_alloc(cache, 0);
+		assert_non_null(object[i]);
+	}
+	for (size_t i = 0; i < NR_OBJECTS; i++)
+		if (i % PER_PAGE)
+			pp_cache_free(cache, object[i]);
+	return cache;
+}
+
+/* Something is in its cache before, so that there is a drain; and after. */
+static void *end_and_stay(void *arg)
+{
+	struct tenant *t = arg;
+
+	pp_free_pages(t->pool, pp_alloc_pages(t->pool, 1, 0));
+	sem_post(&t->leave);
+	end_when_told(t);
+	while (sem_wait(&t->leave))
+		;
+	return NULL;
+}
+
+static void test_victim_leaves_some_in_its_cache_and_it_is_found(void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	void **object = test_array(NR_OBJECTS, sizeof(*object));
+	struct pp_cache *cache = fragment(pool, object);
+	struct tenant *t = tenant_make(pool, TENANT_PAGES, 0, 0);
+	struct pp_stats s;
+	pthread_t thread;
+	size_t wanted;
+	void *run;
+
+	(void)state;
+	pthread_create(&thread, NULL, end_and_stay, t);
+	while (sem_wait(&t->leave))
+		;
+	runs_fill(b, pool, PP_NORETRY);
+	s = pool_stats(pool);
+	wanted = (size_t)(s.free_pages + s.cached_pages - s.min_pages) +
+		 TENANT_PAGES - 2 * CACHE_PAGES;
+	run = pp_alloc_pages(pool, wanted, 0);
+	assert_non_null(run);
+	assert_int_equal(pp_stat_read(pool, PP_STAT_DRAIN_WAITS), 2);
+	assert_int_equal(t->nr_cancels, 1);
+	sem_post(&t->leave);
+	pthread_join(thread, NULL);
+	pp_free_pages(pool, run);
+	for (size_t i = 0; i < NR_OBJECTS; i += PER_PAGE)
+		pp_cache_free(cache, object[i]);
+	assert_int_equal(pp_cache_destroy(cache), 0);
+	free(object);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
 /* It frees, and says nothing. */
 static void *free_when_told(void *arg)
 {
@@ -612,6 +687,7 @@ int main(void)
 		TEST(test_victim_none_dies_for_requests_that_give_up),
 		TEST(test_victim_none_dies_for_nofail_without_retry),
 		TEST(test_victim_that_exits_wakes_who_waits),
+		TEST(test_victim_leaves_some_in_its_cache_and_it_is_found),
 		TEST(test_victim_that_frees_is_enough),
 		TEST(test_victim_that_does_not_end_is_forced_and_skipped),
 		TEST(test_victim_stuck_in_cancel_holds_nobody),
