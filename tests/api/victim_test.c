@@ -657,6 +657,57 @@ static void test_victim_gets_half_of_the_reserve_to_end(void **state)
 }
 
 /* Entering nests. */
+/* What is left of a slab that it got from there is not for strangers. */
+static void test_victim_takes_an_object_and_leaves_none_to_strangers(
+	void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	void **object = test_array(NR_OBJECTS, sizeof(*object)), *own[2];
+	struct tenant *t = tenant_make(pool, 100, 0, 0);
+	struct asker a = { .pool = pool };
+	struct pp_cache *cache;
+	pthread_t thread;
+	unsigned saved;
+	size_t nr = 0;
+
+	(void)state;
+	t->blocks = t->ends = true;
+	assert_int_equal(pp_cache_create(pool, "objects", OBJECT_BYTES, 0,
+					 &cache), 0);
+	runs_fill(b, pool, PP_NOFS);
+	while (nr < NR_OBJECTS &&
+	       (object[nr] = pp_cache_alloc(cache, PP_NOFS | PP_NOWARN)))
+		nr++;
+	assert_in_range(nr, 0, NR_OBJECTS - 1);
+	pthread_create(&thread, NULL, ask, &a);
+	while (sem_wait(&t->inside))
+		;
+	saved = pp_victim_enter(t->id);
+	own[0] = pp_cache_alloc(cache, 0);
+	pp_victim_leave(saved);
+	assert_non_null(own[0]);
+	assert_null(pp_cache_alloc(cache, PP_NORETRY | PP_NOWARN));
+	saved = pp_victim_enter(t->id);
+	own[1] = pp_cache_alloc(cache, 0);
+	pp_victim_leave(saved);
+	assert_non_null(own[1]);
+	/* One slab, not one for each. */
+	assert_int_equal((uintptr_t)own[0] / PAGE, (uintptr_t)own[1] / PAGE);
+	pp_cache_free(cache, own[0]);
+	pp_cache_free(cache, own[1]);
+	sem_post(&t->leave);
+	pthread_join(thread, NULL);
+	pp_free_pages(pool, a.run);
+	while (nr)
+		pp_cache_free(cache, object[--nr]);
+	assert_int_equal(pp_cache_destroy(cache), 0);
+	free(object);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
 static void test_victim_scopes_nest(void **state)
 {
 	struct pp_pool *pool = begin();
@@ -694,6 +745,7 @@ int main(void)
 		TEST(test_victim_is_chosen_after_the_notifiers),
 		TEST(test_victim_disabled_is_null_and_nobody_is_told),
 		TEST(test_victim_gets_half_of_the_reserve_to_end),
+		TEST(test_victim_takes_an_object_and_leaves_none_to_strangers),
 		TEST(test_victim_scopes_nest),
 	};
 
