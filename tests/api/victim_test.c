@@ -317,7 +317,7 @@ static void test_victim_that_exits_wakes_who_waits(void **state)
 	reached_end();
 }
 
-/* What must not fail, but is not to be tried again, has nobody end; it waits. */
+/* What must not fail but is not tried again has nobody end; it waits. */
 static void test_victim_none_dies_for_nofail_without_retry(void **state)
 {
 	struct pp_pool *pool = begin();
