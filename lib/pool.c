@@ -78,6 +78,7 @@ void pool_fork_prepare(void)
 	for_each_pool(pool) {
 		lock_fork_take(&pool->heap.lock);
 		lock_fork_take(&pool->pressure.lock);
+		lock_fork_take(&pool->registry.claim_lock);
 	}
 }
 
@@ -85,6 +86,7 @@ void pool_fork_prepare(void)
 void pool_fork_parent(void)
 {
 	for_each_pool(pool) {
+		lock_fork_give(&pool->registry.claim_lock);
 		lock_fork_give(&pool->pressure.lock);
 		lock_fork_give(&pool->heap.lock);
 		for_each_zone(zone, pool->zones)

@@ -51,7 +51,7 @@ static inline void memwait_sleep(struct memwait *mw, uint32_t seen,
 
 static inline void memwait_end(struct memwait *mw)
 {
-	sub_relaxed(&mw->nr, 1);
+	waitq_count_off(&mw->nr);
 }
 
 /* With the lock held under which memory became free. */
