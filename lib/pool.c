@@ -26,7 +26,6 @@ static _Atomic int default_state;
 static unsigned default_bad_settings;	/* const once the state is READY */
 
 bool pool_is_preloaded;
-
 static struct lock default_lock = LOCK_INIT(INIT);
 static struct lock pool_list_lock = LOCK_INIT(CONFIG);
 static struct pp_pool *pools;		/* pool_list_lock */

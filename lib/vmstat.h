@@ -80,17 +80,18 @@ enum vm_item {
 
 /* Every NULL has one of these reasons. */
 #define PP_FAILURES(X) \
-	X(LIMIT,	 limit,		"the limit, and nothing to be freed") \
-	X(TOO_BIG,	 too_big,	"more than the limit could ever hold") \
-	X(ADDRESS_SPACE, address_space,	"no run of addresses that long") \
-	X(OS,		 os,		"the kernel refused to commit memory") \
-	X(PURGE,	 purge,		"the kernel did not take memory back") \
-	X(NESTED,	 nested,	"the area for signal handlers is full") \
-	X(CANNOT_WAIT,	 cannot_wait,	"the limit, and the request does not wait") \
-	X(IN_RECLAIM,	 in_reclaim,	"the limit, asked by what frees memory") \
-	X(SCOPE,	 scope,		"the limit, and its scope forbids help") \
-	X(TIMEOUT,	 timeout,	"the limit, and help took too long") \
-	X(INJECTED,	 injected,	"the setting fault")
+	X(LIMIT,	 limit, "the limit, and nothing to be freed") \
+	X(TOO_BIG,	 too_big, "more than the limit could ever hold") \
+	X(ADDRESS_SPACE, address_space, "no run of addresses that long") \
+	X(OS,		 os, "the kernel refused to commit memory") \
+	X(PURGE,	 purge, "the kernel did not take memory back") \
+	X(NESTED,	 nested, "the area for signal handlers is full") \
+	X(CANNOT_WAIT,	 cannot_wait, \
+	  "the limit, and the request does not wait") \
+	X(IN_RECLAIM,	 in_reclaim, "the limit, asked by what frees memory") \
+	X(SCOPE,	 scope, "the limit, and its scope forbids help") \
+	X(TIMEOUT,	 timeout, "the limit, and help took too long") \
+	X(INJECTED,	 injected, "the setting fault")
 
 enum failure {
 #define X(name, label, what) FAILURE_##name,
