@@ -44,7 +44,7 @@
 	X(FLUSH_PAGES,	   "pages that thread caches gave back") \
 	X(SLAB_NEW,	   "slabs made") \
 	X(SLAB_FREED,	   "slabs whose pages went back") \
-	X(SLOWPATH,	   "requests that the first attempt did not serve") \
+	X(SLOWPATH,	   "attempts that did not serve a request at once") \
 	X(SLOWPATH_NS,	   "time spent on them") \
 	X(DRAINS,	   "times that all threads' caches were emptied") \
 	X(DRAIN_WAITS,	   "requests that waited for that") \
