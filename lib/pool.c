@@ -26,7 +26,6 @@ static _Atomic int default_state;
 static unsigned default_bad_settings;	/* const once the state is READY */
 
 bool pool_is_preloaded;
-
 static struct lock default_lock = LOCK_INIT(INIT);
 static struct lock pool_list_lock = LOCK_INIT(CONFIG);
 static struct pp_pool *pools;		/* pool_list_lock */
@@ -216,27 +215,6 @@ static struct reclaimd *reclaimd_storage(struct pp_pool *pool)
 	return (struct reclaimd *)(void *)
 	       ((char *)nodes_extra(pool->nodes) +
 		pool->nodes->nr * SLAB_ZONE_BYTES);
-}
-
-/* Of oom_timeout: then a request that has waited for one that is stuck has time
- * for something else. */
-#define STUCK_DIVISOR	4
-
-static void set_stuck(struct callback_list *list, uint64_t timeout_ns)
-{
-	store_relaxed(&list->stuck_ns, timeout_ns / STUCK_DIVISOR);
-}
-
-void pool_set_waits(struct pp_pool *pool, const struct pp_config *config)
-{
-	struct pcp_registry *reg = &pool->registry;
-
-	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
-	store_relaxed(&reg->oom_timeout_ns, config->oom_timeout_ns);
-	store_relaxed(&reg->oom_reserve_bytes, config->oom_reserve_bytes);
-	set_stuck(&pool->shrinkers, config->oom_timeout_ns);
-	set_stuck(&pool->oom.victims, config->oom_timeout_ns);
-	set_stuck(&pool->oom.notifiers, config->oom_timeout_ns);
 }
 
 static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)

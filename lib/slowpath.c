@@ -311,8 +311,8 @@ static enum slow_state again(struct slow_request *s)
 	return SLOW_ATTEMPT;
 }
 
-/* Of oom_timeout: a victim has so much to end, then force(), then as much again;
- * there is time for two of them. */
+/* Of oom_timeout: a victim has so much to end, then force(), then as much
+ * again; there is time for two of them. */
 #define GRACE_DIVISOR	4
 /* No victims for who asks for none, or could get nothing of theirs, or holds
  * a lock that one may need. */

@@ -3,8 +3,8 @@
  * memwait.h - waiting until somebody gives memory back (layer 0).
  *
  * Who waits says so first, then looks whether there is memory by now, under the
- * zone's lock, and only then sleeps.  Who releases looks for waiters in the same
- * hold of the lock in which the pages become free:
+ * zone's lock, and only then sleeps.  Who releases looks for waiters in the
+ * same hold of the lock in which the pages become free:
  *
  *	waiter			releaser
  *	nr++			lock
