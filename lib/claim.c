@@ -31,16 +31,28 @@ static void set_claimed(struct pcp_registry *reg, uint64_t nr_pages)
 			      claim_pages(reg, zone, nr_pages) : 0);
 }
 
-/* Of @claimant, who may be the caller. */
+/*
+ * Of @claimant, who may be the caller and may be just beginning or renewing it.
+ * First the word, then the pages: whoever writes pages confirms the word after
+ * that, in claim_begin(), and takes them back if it is not the claimant any
+ * more.  So the last who writes pages without a claimant writes 0.
+ */
 static void end_of(struct pcp_registry *reg, uint64_t claimant)
 {
-	if (load_relaxed(&reg->claimant) != claimant)
+	/* Acquire: pairs with the releases in is_confirmed(), whose pages come
+	 * before these. */
+	if (!cas_acquire(&reg->claimant, &claimant, 0))
 		return;
 	set_claimed(reg, 0);
-	/* Release: pairs with the acquire in claim_begin(), whose stores come
-	 * after these. */
-	cas_release(&reg->claimant, &claimant, 0);
 	memwait_wake_any(&reg->memwait);
+}
+
+/* Release: pairs with the acquires in end_of(). */
+static bool is_confirmed(struct pcp_registry *reg, uint64_t me)
+{
+	uint64_t claimant = me;
+
+	return cas_release(&reg->claimant, &claimant, me);
 }
 
 bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages)
@@ -49,14 +61,21 @@ bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages)
 
 	if (claim_is_others(reg, &until))
 		return false;
-	/* Acquire: pairs with the release in end_of(). */
-	if (!cas_acquire(&reg->claimant, &nobody, me) && nobody != me)
-		return false;
+	/* Before it is ours, lest it look lapsed; what that adds to a claim of
+	 * somebody who was first is little. */
 	store_relaxed(&reg->claim_until_ns, os_now_ns() +
 		      load_relaxed(&reg->oom_timeout_ns) / LAPSE_DIVISOR);
+	/* Relaxed: is_confirmed() and end_of() order what matters. */
+	if (!cas_relaxed(&reg->claimant, &nobody, me) && nobody != me)
+		return false;
 	/* Relaxed: a request that does not see it yet came before. */
 	set_claimed(reg, nr_pages);
-	return true;
+	if (is_confirmed(reg, me))
+		return true;
+	/* That may undo the pages of the next claimant, who has them again when
+	 * it renews its claim. */
+	set_claimed(reg, 0);
+	return false;
 }
 
 void claim_end(struct pcp_registry *reg)

@@ -16,7 +16,7 @@
  * kill; there a fixed part of every min, here only while there is a claim.
  *
  * C1: zone->claimed_pages is 0 in all zones while reg->claimant is 0, but for
- *     the moments in which one claim lapses and another begins
+ *     the moments in which one begins, ends or goes over to another
  */
 #ifndef PP_CLAIM_H
 #define PP_CLAIM_H
@@ -27,7 +27,8 @@
  * claim_begin() - keep memory for the calling thread, or renew that.
  * @nr_pages: what it needs; at least oom_reserve is kept, and at most an eighth
  *	      of a zone.
- * Return: false if another thread has a claim.
+ * Return: false if another thread has a claim, or has just ended the caller's;
+ * that is gone then.
  */
 bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages);
 
