@@ -335,8 +335,8 @@ static bool is_enough(void *arg)
 /* May what the request's scope or flags forbid have helped? */
 static enum failure limit_or_scope(const struct slow_request *s)
 {
-	bool no_shrinker = s->flags & PP_NOFS &&
-			   load_relaxed(&s->reg->shrinkers->nr);
+	bool no_shrinker = shrinker_is_any_forbidden(s->reg->shrinkers,
+						     s->flags);
 	bool no_victim = s->flags & NO_VICTIMS && oom_is_possible(s->reg);
 
 	return no_shrinker || no_victim ? FAILURE_SCOPE : FAILURE_LIMIT;
