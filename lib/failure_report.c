@@ -323,7 +323,9 @@ static void collect_users(struct pp_pool *pool, struct failure_facts *f)
 /* A callback that a thread has been in for too long. */
 static bool name_stuck(struct pp_pool *pool, char *name, size_t size)
 {
-	return callback_name_stuck(&pool->shrinkers, name, size);
+	return callback_name_stuck(&pool->shrinkers, name, size) ||
+	       callback_name_stuck(&pool->oom.victims, name, size) ||
+	       callback_name_stuck(&pool->oom.notifiers, name, size);
 }
 
 /* Out */
