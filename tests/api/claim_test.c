@@ -336,6 +336,8 @@ static struct {
 	void		*run;
 } held;
 
+static __thread bool is_the_one;
+
 static void cancel_in_two_parts(void *arg)
 {
 	struct runs *r = arg;
@@ -359,6 +361,7 @@ static void *ask_for_a_page(void *arg)
 
 static void *ask_for_a_run(void *arg)
 {
+	is_the_one = true;
 	*(void **)arg = pp_alloc_pages(contest.pool, RUN_PAGES, PP_NOWARN);
 	return NULL;
 }
@@ -439,6 +442,68 @@ static void test_claim_of_one_that_is_stuck_lapses(void **state)
 	reached_end();
 }
 
+/* The same in a shrinker, and there is no victim.  A call frees a page, so that
+ * the claim is made before there are enough: PAGES_BEFORE_STUCK are more than
+ * the first round frees, and less than what is asked for. */
+#define PAGES_BEFORE_STUCK	18
+
+static size_t count_left(void *arg, struct pp_shrink *shrink)
+{
+	(void)arg;
+	(void)shrink;
+	return 1;
+}
+
+static size_t scan_and_stay(void *arg, struct pp_shrink *shrink)
+{
+	struct runs *r = arg;
+
+	(void)shrink;
+	if (!is_the_one)
+		return PP_SHRINK_STOP;
+	if (r->nr > 2 * RUN_PAGES - PAGES_BEFORE_STUCK) {
+		pp_free_pages(contest.pool, r->run[--r->nr]);
+		return 1;
+	}
+	atomic_store(&held.is_inside, true);
+	while (!atomic_load(&held.stranger_is_back))
+		sched_yield();
+	return PP_SHRINK_STOP;
+}
+
+static void test_claim_of_one_that_is_stuck_in_a_shrinker_lapses(void **state)
+{
+	const struct pp_shrinker ops = {
+		.struct_bytes = sizeof(ops), .name = "stuck",
+		.arg = &contest.spare, .count = count_left,
+		.scan = scan_and_stay, .seeks = PP_SHRINKER_SEEKS,
+	};
+	pthread_t one, stranger;
+	void *run = NULL;
+
+	(void)state;
+	alarm(120);
+	memset(&held, 0, sizeof(held));
+	begin("1M");
+	fill();
+	assert_int_equal(pp_shrinker_register(contest.pool, &ops,
+					      &contest.shrinker), 0);
+	assert_int_equal(pp_pool_set(contest.pool, "oom_timeout", "4s"), 0);
+	pthread_create(&one, NULL, ask_for_a_run, &run);
+	while (!atomic_load(&held.is_inside))
+		sched_yield();
+	pthread_create(&stranger, NULL, ask_for_a_page, NULL);
+	pthread_join(stranger, NULL);
+	assert_non_null(held.run);
+	pthread_join(one, NULL);
+	assert_null(run);
+	pp_shrinker_unregister(contest.shrinker);
+	pp_free_pages(contest.pool, held.run);
+	end();
+	alarm(0);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -446,6 +511,7 @@ int main(void)
 		TEST(test_claim_nobody_takes_what_a_shrinker_frees),
 		TEST(test_claim_others_wait_for_its_end_and_are_served),
 		TEST(test_claim_of_one_that_is_stuck_lapses),
+		TEST(test_claim_of_one_that_is_stuck_in_a_shrinker_lapses),
 	};
 
 	test_clear_environment();
