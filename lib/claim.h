@@ -30,7 +30,8 @@
  * claim_begin() - keep memory for the calling thread, or renew that.
  * @nr_pages: what it needs; at least oom_reserve is kept, and at most an eighth
  *	      of a zone.
- * Return: false if another thread has a claim.
+ * Return: false if another thread has a claim, or has just ended the caller's;
+ * that is gone then.
  */
 bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages);
 

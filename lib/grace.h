@@ -17,8 +17,8 @@
 #include "base/compiler.h"
 
 #define GRACE_NS		100000000ull
-/* What counts as small: a buffer of 64 KiB with a header, too. */
-#define GRACE_MAX_BYTES		(128u << 10)
+/* What counts as small: what comes from slabs. */
+#define GRACE_MAX_BYTES		(16u << 10)
 
 #pragma GCC visibility push(hidden)
 /* The thread's own; a handler on top of it may end or begin one, and no more.

@@ -178,6 +178,28 @@ uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
 	return sum;
 }
 
+/* Because of what a request forbids. */
+static bool is_forbidden(const struct callback *cb, unsigned flags)
+{
+	const struct shrink_pass pass = { .flags = flags };
+
+	return flags & PP_NOFS || !may_ask(cb, &pass);
+}
+
+bool shrinker_is_any_forbidden(struct callback_list *list, unsigned flags)
+{
+	struct callback *cb;
+
+	if (!load_relaxed(&list->nr))
+		return false;
+	callback_hold(list);
+	cb = list->head;
+	while (cb && !is_forbidden(cb, flags))
+		cb = cb->next;
+	callback_let_go(list);
+	return cb != NULL;
+}
+
 static struct shrinker_fact fact_of(struct callback *cb, uint64_t now_ns)
 {
 	struct shrinker *s = container_of(cb, struct shrinker, cb);

@@ -81,6 +81,9 @@ void shrinker_run_all(struct callback_list *list, struct shrink_pass *pass);
 uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
 			    unsigned *nr_busy);
 
+/* Is there one that @flags, PP_NOFS included, keep from being asked? */
+bool shrinker_is_any_forbidden(struct callback_list *list, unsigned flags);
+
 /* What is known of a shrinker without asking it. */
 struct shrinker_fact {
 	char		name[CALLBACK_NAME_BYTES];

@@ -207,21 +207,23 @@ static enum slow_state clean(struct slow_request *s)
 	       fail(s, FAILURE_IN_RECLAIM);
 }
 
-/* Whoever frees memory in vain, since others take it, lays claim to it. */
-static void claim(struct slow_request *s)
-{
-	if (claim_begin(s->reg, s->nr_pages)) {
-		s->has_claim = true;
-		s->flags |= PAGE_CLAIMANT;
-	}
-}
-
 static void unclaim(struct slow_request *s)
 {
 	if (s->has_claim)
 		claim_end(s->reg);
 	s->has_claim = false;
 	s->flags &= ~PAGE_CLAIMANT;
+}
+
+/* Whoever frees memory in vain, since others take it, lays claim to it. */
+static void claim(struct slow_request *s)
+{
+	if (claim_begin(s->reg, s->nr_pages)) {
+		s->has_claim = true;
+		s->flags |= PAGE_CLAIMANT;
+	} else {
+		unclaim(s);
+	}
 }
 
 /* reclaimd may be in a shrinker that waits for a lock of the caller's. */
@@ -232,7 +234,7 @@ static bool may_wait_for_reclaimd(const struct slow_request *s)
 
 static enum slow_state reclaim(struct slow_request *s)
 {
-	const struct vmscan_want want = want_of(s);
+	struct vmscan_want want = want_of(s);
 	bool in_vain = s->made_progress;
 
 	s->made_progress = false;
@@ -240,6 +242,7 @@ static enum slow_state reclaim(struct slow_request *s)
 		vmscan_throttle(s->reg, &want);
 	if (in_vain) {
 		claim(s);
+		want.flags = s->flags;
 		/* What was freed may be in others' caches. */
 		if (!s->drained)
 			return SLOW_DRAIN;
@@ -333,8 +336,8 @@ static bool is_enough(void *arg)
 /* May what the request's scope or flags forbid have helped? */
 static enum failure limit_or_scope(const struct slow_request *s)
 {
-	bool no_shrinker = s->flags & PP_NOFS &&
-			   load_relaxed(&s->reg->shrinkers->nr);
+	bool no_shrinker = shrinker_is_any_forbidden(s->reg->shrinkers,
+						     s->flags);
 	bool no_victim = s->flags & NO_VICTIMS && oom_is_possible(s->reg);
 
 	return no_shrinker || no_victim ? FAILURE_SCOPE : FAILURE_LIMIT;
@@ -351,16 +354,19 @@ static enum slow_state out_of_memory(struct slow_request *s)
 		.enough = is_enough,
 		.arg = s,
 	};
+	bool may_choose = !(s->flags & NO_VICTIMS) && oom_is_possible(s->reg);
 
-	if (s->flags & NO_VICTIMS || !oom_is_possible(s->reg))
-		return fail(s, limit_or_scope(s));
 	/* What victims give up is for whoever had them end. */
-	claim(s);
+	if (may_choose)
+		claim(s);
 	want.flags = s->flags;
-	/* Nobody ends if it was just too early to give up. */
+	/* Nobody fails or ends if it was just too early to give up: a claim
+	 * has lapsed, perhaps. */
 	s->had_last_try = !s->had_last_try && is_enough(s);
 	if (s->had_last_try)
 		return SLOW_ATTEMPT;
+	if (!may_choose)
+		return fail(s, limit_or_scope(s));
 	s->was_oom = true;
 	switch (oom_release(s->reg, &want)) {
 	case OOM_PROGRESS:
@@ -434,8 +440,12 @@ static void begin(struct slow_request *s)
 /* Attempts count their own time. */
 static void *attempt(struct slow_request *s)
 {
+	uint64_t until_ns;
 	void *run;
 
+	/* Lapsed while we were in a callback. */
+	if (s->has_claim && claim_is_others(s->reg, &until_ns))
+		unclaim(s);
 	vmstat_add(s->reg->vmstat, EVENT_SLOWPATH_NS,
 		   (int64_t)(os_now_ns() - s->since_ns));
 	run = s->attempt(s, s->flags);
