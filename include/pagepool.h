@@ -43,11 +43,12 @@ struct pp_pool;
 #define PP_ZERO		0x0020u	/* pages read as zeroes */
 #define PP_NOWARN	0x0040u	/* a failure prints nothing */
 #define PP_THISNODE	0x0080u	/* the caller's memory node or NULL */
-#define PP_NOIO		0x0100u	/* reclaim for it does no I/O */
+#define PP_NOIO		0x0100u	/* reclaim for it does no I/O, no victims */
 #define PP_NOFS		0x0200u	/* reclaim for it calls no shrinker: the
 				 * caller holds a lock that one may take */
 #define PP_RETRY_MAYFAIL 0x0400u /* whatever helps, but no victims */
-#define PP_NOFAIL	0x0800u	/* waits until it can be served */
+#define PP_NOFAIL	0x0800u	/* waits until it can be served; not with
+				 * PP_NOWAIT */
 
 /**
  * pp_config_create() - settings: the defaults, then the environment.
@@ -116,8 +117,13 @@ int pp_pool_set(struct pp_pool *pool, const char *name, const char *value);
  * @nr_pages: 1 or more; lengths over 16 are rounded up by at most an eighth.
  * @flags: PP_*.
  *
+ * At the limit whatever may help is tried, for as long as the setting
+ * oom_timeout says, a second by default.  With PP_NOFAIL there is no end to
+ * that, and a line on standard error each ten seconds.
+ *
  * Return: the run, aligned to a page; NULL with errno = ENOMEM at the limit,
- * EINVAL for no pages or unknown flags.
+ * EINVAL for no pages or unknown flags.  With PP_NOFAIL never, but for EINVAL
+ * and more than 2^28 pages.
  */
 void *pp_alloc_pages(struct pp_pool *pool, size_t nr_pages, unsigned flags);
 

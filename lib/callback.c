@@ -230,7 +230,7 @@ enum callback_wait callback_list_wait(struct callback_list *list, uint64_t done,
 	/* Before the look under the lock: see callback.h. */
 	add_relaxed(&list->nr_waiters, 1);
 	result = wait_counted(list, done, deadline_ns);
-	sub_relaxed(&list->nr_waiters, 1);
+	waitq_count_off(&list->nr_waiters);
 	return result;
 }
 
@@ -296,6 +296,8 @@ void callback_forget_others(struct callback_list *list)
 	for (struct callback *cb = list->head; cb; cb = cb->next)
 		if (cb->inside != thread_identity())
 			cb->inside = 0;
-	/* Nor does anybody else wait. */
+	/* Nor does anybody else wait; what a handler on top of us is on top of
+	 * looks again. */
 	store_relaxed(&list->nr_waiters, 0);
+	add_relaxed(&list->ended, 1);
 }

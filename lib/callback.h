@@ -15,7 +15,8 @@
  *			names it.  Once its function returns it is ordinary.
  *	unregistering	waits until nobody is inside, stuck or not.
  *	fork		the child makes the objects free that threads are inside
- *			which it does not have.
+ *			which it does not have, and ends the waits for them that
+ *			a handler forked on top of.
  *
  * Why callback_list_wait() loses no wake-up.  It counts itself in nr_waiters,
  * reads `ended`, and then looks under the lock for an object that is busy.  If

@@ -3,6 +3,8 @@
 #include "claim.h"
 
 #include "base/bits.h"
+#include "base/bug.h"
+#include "base/delay.h"
 #include "node.h"
 #include "os/os.h"
 
@@ -31,75 +33,102 @@ static void set_claimed(struct pcp_registry *reg, uint64_t nr_pages)
 			      claim_pages(reg, zone, nr_pages) : 0);
 }
 
-/*
- * Of @claimant, who may be the caller and may be just beginning or renewing it.
- * First the word, then the pages: whoever writes pages confirms the word after
- * that, in claim_begin(), and takes them back if it is not the claimant any
- * more.  So the last who writes pages without a claimant writes 0.
- */
-static void end_of(struct pcp_registry *reg, uint64_t claimant)
+/* Inside, so that a handler on top of us keeps off the lock. */
+static void hold(struct pcp_registry *reg)
 {
-	/* Acquire: pairs with the releases in is_confirmed(), whose pages come
-	 * before these. */
-	if (!cas_acquire(&reg->claimant, &claimant, 0))
-		return;
-	set_claimed(reg, 0);
-	memwait_wake_any(&reg->memwait);
+	pcp_enter_without();
+	lock_acquire(&reg->claim_lock);
 }
 
-/* Release: pairs with the acquires in end_of(). */
-static bool is_confirmed(struct pcp_registry *reg, uint64_t me)
+static void let_go(struct pcp_registry *reg)
 {
-	uint64_t claimant = me;
+	if (PP_DEBUG > 0)
+		claim_verify(reg);
+	lock_release(&reg->claim_lock);
+	pcp_leave_without();
+}
 
-	return cas_release(&reg->claimant, &claimant, me);
+/* Lock held. */
+static void set(struct pcp_registry *reg, uint64_t claimant, uint64_t nr_pages)
+{
+	lock_assert_held(&reg->claim_lock);
+	store_relaxed(&reg->claimant, claimant);
+	delay_at(DELAY_CLAIM);
+	/* Relaxed: a request that does not see it yet came before. */
+	set_claimed(reg, nr_pages);
+}
+
+static bool is_others(struct pcp_registry *reg)
+{
+	uint64_t claimant = load_relaxed(&reg->claimant);
+
+	return claimant && claimant != thread_identity();
+}
+
+static bool has_lapsed(struct pcp_registry *reg)
+{
+	return os_now_ns() >= load_relaxed(&reg->claim_until_ns);
 }
 
 bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages)
 {
-	uint64_t me = thread_identity(), nobody = 0, until;
+	bool ok;
 
-	if (claim_is_others(reg, &until))
-		return false;
-	/* Before it is ours, lest it look lapsed; what that adds to a claim of
-	 * somebody who was first is little. */
-	store_relaxed(&reg->claim_until_ns, os_now_ns() +
-		      load_relaxed(&reg->oom_timeout_ns) / LAPSE_DIVISOR);
-	/* Relaxed: is_confirmed() and end_of() order what matters. */
-	if (!cas_relaxed(&reg->claimant, &nobody, me) && nobody != me)
-		return false;
-	/* Relaxed: a request that does not see it yet came before. */
-	set_claimed(reg, nr_pages);
-	if (is_confirmed(reg, me))
-		return true;
-	/* That may undo the pages of the next claimant, who has them again when
-	 * it renews its claim. */
-	set_claimed(reg, 0);
-	return false;
+	hold(reg);
+	ok = !is_others(reg) || has_lapsed(reg);
+	if (ok) {
+		store_relaxed(&reg->claim_until_ns, os_now_ns() +
+			      load_relaxed(&reg->oom_timeout_ns) /
+			      LAPSE_DIVISOR);
+		set(reg, thread_identity(), nr_pages);
+	}
+	let_go(reg);
+	return ok;
 }
 
 void claim_end(struct pcp_registry *reg)
 {
-	end_of(reg, thread_identity());
+	bool ended;
+
+	hold(reg);
+	ended = load_relaxed(&reg->claimant) == thread_identity();
+	if (ended)
+		set(reg, 0, 0);
+	let_go(reg);
+	if (ended)
+		memwait_wake_any(&reg->memwait);
 }
 
 bool claim_is_others(struct pcp_registry *reg, uint64_t *until_ns)
 {
-	uint64_t claimant = load_relaxed(&reg->claimant);
+	bool is, lapsed;
 
-	if (!claimant || claimant == thread_identity())
+	/* Whoever waits has been counted, and is woken by the end. */
+	if (!is_others(reg))
 		return false;
+	hold(reg);
+	is = is_others(reg);
+	lapsed = is && has_lapsed(reg);
 	*until_ns = load_relaxed(&reg->claim_until_ns);
-	if (os_now_ns() < *until_ns)
-		return true;
-	end_of(reg, claimant);
-	return false;
+	if (lapsed)
+		set(reg, 0, 0);
+	let_go(reg);
+	if (lapsed)
+		memwait_wake_any(&reg->memwait);
+	return is && !lapsed;
 }
 
 void claim_forget(struct pcp_registry *reg)
 {
-	if (load_relaxed(&reg->claimant) == thread_identity())
+	if (is_others(reg))
+		set(reg, 0, 0);
+}
+
+void claim_verify(struct pcp_registry *reg)
+{
+	lock_assert_held(&reg->claim_lock);
+	if (load_relaxed(&reg->claimant))
 		return;
-	set_claimed(reg, 0);
-	store_relaxed(&reg->claimant, 0);
+	for_each_zone(zone, reg->zones)
+		BUG_ON(load_relaxed(&zone->claimed_pages));	/* C1 */
 }

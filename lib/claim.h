@@ -15,8 +15,11 @@
  * Source: J. Weiner's WMARK_OOM (linux-mm, 2015), min/8 for whoever triggered a
  * kill; there a fixed part of every min, here only while there is a claim.
  *
- * C1: zone->claimed_pages is 0 in all zones while reg->claimant is 0, but for
- *     the moments in which one begins, ends or goes over to another
+ * All of that changes under a lock of its own, so that what a claim that is just
+ * made keeps is never undone, or left behind, by the end of one that lapsed.
+ *
+ * C1: zone->claimed_pages is 0 in all zones while reg->claimant is 0
+ * It holds when the lock is not held.
  */
 #ifndef PP_CLAIM_H
 #define PP_CLAIM_H
@@ -27,8 +30,7 @@
  * claim_begin() - keep memory for the calling thread, or renew that.
  * @nr_pages: what it needs; at least oom_reserve is kept, and at most an eighth
  *	      of a zone.
- * Return: false if another thread has a claim, or has just ended the caller's;
- * that is gone then.
+ * Return: false if another thread has a claim.
  */
 bool claim_begin(struct pcp_registry *reg, uint64_t nr_pages);
 
@@ -40,7 +42,10 @@ void claim_end(struct pcp_registry *reg);
  * it would. */
 bool claim_is_others(struct pcp_registry *reg, uint64_t *until_ns);
 
-/* In the child of a fork, while it is alone. */
+/* In the child of a fork, while it is alone, with the lock held. */
 void claim_forget(struct pcp_registry *reg);
+
+/* C1, with the lock held; stops the program. */
+void claim_verify(struct pcp_registry *reg);
 
 #endif

@@ -4,12 +4,12 @@
  *
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
- * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine times
- * what the last one took: they have a tenth of a CPU at the most.  reclaimd
- * drains; where there is no thread, or it is in a callback of the program,
- * which may wait for a lock that the request's thread holds, or the request
- * says that it holds such locks, those who want a drain do it themselves under
- * the same rule, one at a time.
+ * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine
+ * times what the last one took: they have a tenth of a CPU at the most.
+ * reclaimd drains; where there is no thread, or it is in a callback of the
+ * program, which may wait for a lock that the request's thread holds, or the
+ * request says that it holds such locks, those who want a drain do it
+ * themselves under the same rule, one at a time.
  *
  * What drained caches held is nowhere for a moment; who adds everything up sees
  * by the sequence that a drain came in between.

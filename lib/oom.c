@@ -363,6 +363,11 @@ static bool choose(struct pcp_registry *reg, const struct oom_want *want)
 	/* Who was replaced leaves it to the other. */
 	if (!number)
 		return !stop_choosing(oom, false);
+	/* Nobody ends for a request that fails in any case. */
+	if (os_now_ns() >= want->deadline_ns) {
+		stop_choosing(oom, false);
+		return true;
+	}
 	v = condemn(oom, number);
 	if (v) {
 		vmstat_add(reg->vmstat, EVENT_OOM_RELEASES, 1);

@@ -20,10 +20,10 @@
  * requester at a time, the chooser.  One that does not get on for the victims'
  * stuck_ns is replaced; what it chooses later counts for nothing.
  *
- * Who waits is one who waits for memory (memwait.h): it is counted and reads the
- * futex before it looks at the state under the victims' lock.  Each change of
- * that wakes after the hold, so that none in between is slept over; and so does
- * whatever else gives memory back.
+ * Who waits is one who waits for memory (memwait.h): it is counted and reads
+ * the futex before it looks at the state under the victims' lock.  Each change
+ * of that wakes after the hold, so that none in between is slept over; and so
+ * does whatever else gives memory back.
  *
  * O1: current is in the list, and CANCELLED or FORCED; nobody else is
  * O2: nobody becomes CANCELLED while `nr_disabled` is not 0, nor with NOKILL or

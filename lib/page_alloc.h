@@ -33,6 +33,9 @@ struct page_result {
 /* Beside PP_*: the thread works for a victim that is to end. */
 #define PAGE_OF_VICTIM	0x80000000u
 
+/* Any of these lets a request have what is below min. */
+#define PAGE_OF_RESERVE	(PP_HIGH | PP_MEMALLOC | PAGE_OF_VICTIM)
+
 /**
  * page_floor_pages() - what a request must leave free.
  *

@@ -186,8 +186,11 @@ struct pcp_registry {
 	_Atomic bool	work_due;
 	_Atomic uint64_t purge_delay_ns;	/* settings */
 	_Atomic uint64_t oom_timeout_ns, oom_reserve_bytes;
+	/* claim_lock to write, any thread reads; rank LEAF */
+	struct lock	claim_lock;
 	_Atomic uint64_t claimant;	/* a thread's identity, see claim.h */
 	_Atomic uint64_t claim_until_ns;
+	/* any thread */
 	struct memwait	memwait;	/* requests that wait for memory */
 	/* watch to write, for reclaimd: how often memory was short outside of
 	 * the pool; what the limit auto comes to by now, 0: as it was */

@@ -510,6 +510,7 @@ void pcp_registry_init(struct pcp_registry *reg, struct zone *zones,
 		zone->memwait = &reg->memwait;
 	}
 	lock_init(&reg->drain_lock, LOCK_RANK_DRAIN);
+	lock_init(&reg->claim_lock, LOCK_RANK_LEAF);
 	pcp_drain_init();
 	update_thresholds(reg);
 }

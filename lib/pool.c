@@ -26,7 +26,6 @@ static _Atomic int default_state;
 static unsigned default_bad_settings;	/* const once the state is READY */
 
 bool pool_is_preloaded;
-
 static struct lock default_lock = LOCK_INIT(INIT);
 static struct lock pool_list_lock = LOCK_INIT(CONFIG);
 static struct pp_pool *pools;		/* pool_list_lock */
@@ -78,6 +77,7 @@ void pool_fork_prepare(void)
 	for_each_pool(pool) {
 		lock_fork_take(&pool->heap.lock);
 		lock_fork_take(&pool->pressure.lock);
+		lock_fork_take(&pool->registry.claim_lock);
 	}
 }
 
@@ -85,6 +85,7 @@ void pool_fork_prepare(void)
 void pool_fork_parent(void)
 {
 	for_each_pool(pool) {
+		lock_fork_give(&pool->registry.claim_lock);
 		lock_fork_give(&pool->pressure.lock);
 		lock_fork_give(&pool->heap.lock);
 		for_each_zone(zone, pool->zones)
@@ -214,15 +215,6 @@ static struct reclaimd *reclaimd_storage(struct pp_pool *pool)
 	return (struct reclaimd *)(void *)
 	       ((char *)nodes_extra(pool->nodes) +
 		pool->nodes->nr * SLAB_ZONE_BYTES);
-}
-
-void pool_set_waits(struct pp_pool *pool, const struct pp_config *config)
-{
-	struct pcp_registry *reg = &pool->registry;
-
-	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
-	store_relaxed(&reg->oom_timeout_ns, config->oom_timeout_ns);
-	store_relaxed(&reg->oom_reserve_bytes, config->oom_reserve_bytes);
 }
 
 static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)

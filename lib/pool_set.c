@@ -333,6 +333,29 @@ int pool_follow_limit(struct pcp_registry *reg)
 	return err;
 }
 
+/* Waits */
+
+/* Of oom_timeout: then a request that has waited for one that is stuck has time
+ * for something else. */
+#define STUCK_DIVISOR	4
+
+static void set_stuck(struct callback_list *list, uint64_t timeout_ns)
+{
+	store_relaxed(&list->stuck_ns, timeout_ns / STUCK_DIVISOR);
+}
+
+void pool_set_waits(struct pp_pool *pool, const struct pp_config *config)
+{
+	struct pcp_registry *reg = &pool->registry;
+
+	store_relaxed(&reg->purge_delay_ns, config->purge_delay_ns);
+	store_relaxed(&reg->oom_timeout_ns, config->oom_timeout_ns);
+	store_relaxed(&reg->oom_reserve_bytes, config->oom_reserve_bytes);
+	set_stuck(&pool->shrinkers, config->oom_timeout_ns);
+	set_stuck(&pool->oom.victims, config->oom_timeout_ns);
+	set_stuck(&pool->oom.notifiers, config->oom_timeout_ns);
+}
+
 /* By name */
 
 static bool is_limit(const char *name)

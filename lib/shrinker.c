@@ -59,6 +59,8 @@ static bool may_ask(const struct callback *cb, const void *arg)
 	const struct shrinker *s = container_of(cb, const struct shrinker, cb);
 	const struct shrink_pass *pass = arg;
 
+	if (pass->for_request && os_now_ns() >= pass->deadline_ns)
+		return false;
 	return !(pass->clean_only && !(s->ops.flags & PP_SHRINKER_CLEAN)) &&
 	       !(pass->flags & PP_NOIO && s->ops.flags & PP_SHRINKER_IO);
 }

@@ -44,6 +44,9 @@ struct shrink_pass {
 	unsigned	priority;	/* 12 .. 0 */
 	bool		clean_only;	/* PP_SHRINKER_CLEAN */
 	uint64_t	deadline_ns;
+	bool		for_request;	/* nobody is asked after it; else each
+					 * has a batch, or the last ones would
+					 * never be asked */
 	bool		(*enough)(void *arg);
 	void		*arg;
 	/* results */

@@ -130,7 +130,7 @@ static bool may_have(struct slab_heap *heap, const struct slab_want *want)
 {
 	struct zone *zone = &heap->reg->zones[want->zone];
 
-	return want->flags & (PP_HIGH | PP_MEMALLOC) ||
+	return want->flags & PAGE_OF_RESERVE ||
 	       zone_free_pages(zone) > page_floor_pages(zone, want->flags);
 }
 
@@ -182,7 +182,7 @@ static bool is_in_reserve(struct slab_heap *heap, const struct slab_want *want,
 {
 	struct zone *zone = &heap->reg->zones[want->zone];
 
-	return want->flags & (PP_HIGH | PP_MEMALLOC) &&
+	return want->flags & PAGE_OF_RESERVE &&
 	       zone_free_pages(zone) < nr_pages + page_floor_pages(zone, 0);
 }
 

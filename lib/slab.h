@@ -63,7 +63,7 @@ struct slab {
 	uint32_t	magic;		/* of its class, see slab_starts_at() */
 	uint16_t	nr_objects;
 	uint16_t	nr_pages : 15;	/* 0: the number is not in use */
-	uint16_t	of_reserve : 1;	/* only a few could have had its pages */
+	uint16_t	of_reserve : 1;	/* its pages were for a few only */
 
 	/* the class's lock */
 	uint16_t	nr_free;

@@ -314,12 +314,13 @@ static enum slow_state again(struct slow_request *s)
 	return SLOW_ATTEMPT;
 }
 
-/* Of oom_timeout: a victim has so much to end, then force(), then as much again;
- * there is time for two of them. */
+/* Of oom_timeout: a victim has so much to end, then force(), then as much
+ * again; there is time for two of them. */
 #define GRACE_DIVISOR	4
 /* No victims for who asks for none, or could get nothing of theirs, or holds
  * a lock that one may need. */
-#define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO)
+#define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO | \
+			 PP_NORETRY)
 
 static bool is_enough(void *arg)
 {
@@ -370,6 +371,8 @@ static enum slow_state out_of_memory(struct slow_request *s)
 	switch (oom_release(s->reg, &want)) {
 	case OOM_PROGRESS:
 		s->nr_no_progress = 0;
+		/* Some of it may be in the cache of whoever gave it up. */
+		s->drained = false;
 		return SLOW_ATTEMPT;
 	case OOM_LATE:
 		return fail(s, FAILURE_TIMEOUT);

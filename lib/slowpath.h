@@ -18,7 +18,7 @@
  *	   v    | |  |    nor wait, once; then FAIL
  *	RECLAIM-+ |  |    shrinkers, harder and harder
  *	   v      |  |
- *	 DRAIN ---+  |    once: what other threads' caches hide
+ *	 DRAIN ---+  |    B2: what other threads' caches hide
  *	   v         |
  *	 AGAIN ------+    others are at it: wait for what they free
  *	   v         |
@@ -33,7 +33,8 @@
  *
  * Every way back to ATTEMPT is bounded:
  * B1: RECLAIM: each time something was freed, and before the deadline
- * B2: CLEAN and DRAIN: once in a request
+ * B2: CLEAN: once in a request; DRAIN: the same, and once more after each time
+ *     that OOM made progress
  * B3: AGAIN: SLOWPATH_MAX_RETRIES times in a row in which nothing was freed; it
  *     waits for others no longer than until the deadline
  * B4: OOM: each time a notifier, a victim or somebody else's release made

@@ -53,6 +53,7 @@ static struct shrink_pass one_pass(struct scan *scan, unsigned priority,
 		.flags = scan->flags,
 		.priority = priority,
 		.deadline_ns = scan->deadline_ns,
+		.for_request = scan->want != NULL,
 		.enough = enough,
 		.arg = scan,
 	};
@@ -167,6 +168,7 @@ uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 		.flags = want->flags,
 		.clean_only = true,
 		.deadline_ns = want->deadline_ns,
+		.for_request = true,
 		.enough = would_be_served,
 		.arg = &scan,
 	};

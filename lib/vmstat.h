@@ -44,7 +44,7 @@
 	X(FLUSH_PAGES,	   "pages that thread caches gave back") \
 	X(SLAB_NEW,	   "slabs made") \
 	X(SLAB_FREED,	   "slabs whose pages went back") \
-	X(SLOWPATH,	   "requests that the first attempt did not serve") \
+	X(SLOWPATH,	   "attempts that did not serve a request at once") \
 	X(SLOWPATH_NS,	   "time spent on them") \
 	X(DRAINS,	   "times that all threads' caches were emptied") \
 	X(DRAIN_WAITS,	   "requests that waited for that") \
@@ -80,17 +80,18 @@ enum vm_item {
 
 /* Every NULL has one of these reasons. */
 #define PP_FAILURES(X) \
-	X(LIMIT,	 limit,		"the limit, and nothing to be freed") \
-	X(TOO_BIG,	 too_big,	"more than the limit could ever hold") \
-	X(ADDRESS_SPACE, address_space,	"no run of addresses that long") \
-	X(OS,		 os,		"the kernel refused to commit memory") \
-	X(PURGE,	 purge,		"the kernel did not take memory back") \
-	X(NESTED,	 nested,	"the area for signal handlers is full") \
-	X(CANNOT_WAIT,	 cannot_wait,	"the limit, and the request does not wait") \
-	X(IN_RECLAIM,	 in_reclaim,	"the limit, asked by what frees memory") \
-	X(SCOPE,	 scope,		"the limit, and its scope forbids help") \
-	X(TIMEOUT,	 timeout,	"the limit, and help took too long") \
-	X(INJECTED,	 injected,	"the setting fault")
+	X(LIMIT,	 limit, "the limit, and nothing to be freed") \
+	X(TOO_BIG,	 too_big, "more than the limit could ever hold") \
+	X(ADDRESS_SPACE, address_space, "no run of addresses that long") \
+	X(OS,		 os, "the kernel refused to commit memory") \
+	X(PURGE,	 purge, "the kernel did not take memory back") \
+	X(NESTED,	 nested, "the area for signal handlers is full") \
+	X(CANNOT_WAIT,	 cannot_wait, \
+	  "the limit, and the request does not wait") \
+	X(IN_RECLAIM,	 in_reclaim, "the limit, asked by what frees memory") \
+	X(SCOPE,	 scope, "the limit, and its scope forbids help") \
+	X(TIMEOUT,	 timeout, "the limit, and help took too long") \
+	X(INJECTED,	 injected, "the setting fault")
 
 enum failure {
 #define X(name, label, what) FAILURE_##name,

@@ -94,11 +94,11 @@ struct pp_shrinker_id;
  * @out: receives what pp_shrinker_unregister() takes.
  *
  * The callbacks may be called at once, by any thread that allocates and by the
- * pool's own, by one at a time, with no lock of the pool held.  They free
- * with free(), pp_free_pages() or pp_cache_free(), may take locks that nobody
- * holds across an allocation without PP_NOFS, and should return within
- * milliseconds: by returning, not by an exception, longjmp() or the end of the
- * thread.  Other requests wait for that half a second at the most, and then do
+ * pool's own, by one at a time, with no lock of the pool held.  They free with
+ * free(), pp_free_pages() or pp_cache_free(), may take locks that nobody holds
+ * across an allocation without PP_NOFS, and should return within milliseconds:
+ * by returning, not by an exception, longjmp() or the end of the thread.  Other
+ * requests wait for that a quarter of oom_timeout at the most, and then do
  * without.  What they allocate is served from the reserve and never makes the
  * pool call anyone back.  The pool's own thread has a stack of 256 KiB.
  *

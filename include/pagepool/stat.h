@@ -33,8 +33,8 @@ enum pp_stat {
 	PP_STAT_PURGED_PAGES,		/* given back to the kernel so far */
 	PP_STAT_NR_THREADS,		/* with a cache */
 	PP_STAT_FAILURES,		/* requests that got NULL */
-	PP_STAT_SLOWPATH,		/* requests not served at once */
-	PP_STAT_SLOWPATH_NS,		/* and the time they took */
+	PP_STAT_SLOWPATH,		/* attempts not served at once */
+	PP_STAT_SLOWPATH_NS,		/* the time they and waits took */
 	PP_STAT_REFILL_PAGES,		/* that caches took from the zone */
 	PP_STAT_FLUSH_PAGES,		/* that caches gave back */
 	PP_STAT_SLAB_NEW,		/* slabs made */

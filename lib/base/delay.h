@@ -22,7 +22,8 @@
 	X(LOOK,  "reclaimd has read kick and not yet looked why") \
 	X(START, "reclaimd may run already, and nobody was told so") \
 	X(QUEUED, "who waits for a reserve is about to sleep") \
-	X(GRANT, "who waits for a reserve has it, and was not woken yet")
+	X(GRANT, "who waits for a reserve has it, and was not woken yet") \
+	X(CLAIM, "a claim begins or ends, what is kept is as it was")
 
 enum delay_point {
 #define X(name, what) DELAY_##name,

@@ -3,8 +3,8 @@
  * memwait.h - waiting until somebody gives memory back (layer 0).
  *
  * Who waits says so first, then looks whether there is memory by now, under the
- * zone's lock, and only then sleeps.  Who releases looks for waiters in the same
- * hold of the lock in which the pages become free:
+ * zone's lock, and only then sleeps.  Who releases looks for waiters in the
+ * same hold of the lock in which the pages become free:
  *
  *	waiter			releaser
  *	nr++			lock
@@ -51,7 +51,7 @@ static inline void memwait_sleep(struct memwait *mw, uint32_t seen,
 
 static inline void memwait_end(struct memwait *mw)
 {
-	sub_relaxed(&mw->nr, 1);
+	waitq_count_off(&mw->nr);
 }
 
 /* With the lock held under which memory became free. */

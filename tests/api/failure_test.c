@@ -617,6 +617,60 @@ static void fail_beside_a_stuck_callback(void)
 	pp_shrinker_unregister(id);
 }
 
+static size_t use_some(void *arg)
+{
+	(void)arg;
+	return 1000;
+}
+
+static void cancel_and_hang(void *arg)
+{
+	(void)arg;
+	atomic_store(&is_inside, true);
+	while (!atomic_load(&may_return))
+		sched_yield();
+}
+
+static const struct pp_victim deaf = {
+	.struct_bytes = sizeof(deaf),
+	.name = "the deaf one",
+	.usage = use_some,
+	.cancel = cancel_and_hang,
+};
+
+/* The second waits until it is no use any more; the third fails at once. */
+static void fail_beside_a_stuck_victim(void)
+{
+	struct pp_victim_id *id;
+	pthread_t thread;
+
+	shared.pool = pool_make_one_zone("8M");
+	if (pp_victim_register(shared.pool, &deaf, &id))
+		_exit(3);
+	if (!pp_alloc_pages(shared.pool, 1900, 0) ||
+	    pthread_create(&thread, NULL, enter_shrinker, NULL))
+		_exit(4);
+	while (!atomic_load(&is_inside))
+		sched_yield();
+	if (pp_alloc_pages(shared.pool, 1700, PP_NOWARN) ||
+	    pp_alloc_pages(shared.pool, 1700, 0))
+		_exit(5);
+	atomic_store(&may_return, true);
+	pthread_join(thread, NULL);
+	pp_victim_unregister(id);
+}
+
+static void test_failure_report_names_the_victim_that_is_stuck(void **state)
+{
+	(void)state;
+	listen_to(fail_beside_a_stuck_victim);
+	assert_lived();
+	assert_whole_report();
+	assert_said("\npagepool:   stuck: the callback \"the deaf one\"");
+	assert_json_string("stuck", "\"the deaf one\"");
+	reached_end();
+}
+
 static void test_failure_report_names_the_callback_that_is_stuck(void **state)
 {
 	(void)state;
@@ -855,6 +909,7 @@ int main(void)
 		TEST(test_failure_last_reason_is_the_threads_own),
 		TEST(test_failure_report_says_what_and_who),
 		TEST(test_failure_report_names_the_callback_that_is_stuck),
+		TEST(test_failure_report_names_the_victim_that_is_stuck),
 		TEST(test_failure_report_needs_no_memory),
 		TEST(test_failure_only_the_first_is_reported),
 		TEST(test_failure_threads_do_not_mix_their_reports),

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <semaphore.h>
 
+#include <pagepool/cache.h>
 #include <pagepool/reclaim.h>
 
 #define MAX_RUNS	5000
@@ -316,6 +317,97 @@ static void test_victim_that_exits_wakes_who_waits(void **state)
 	reached_end();
 }
 
+/* What must not fail but is not tried again has nobody end; it waits. */
+static void test_victim_none_dies_for_nofail_without_retry(void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	struct tenant *t = tenant_make(pool, 100, 0, 0);
+
+	(void)state;
+	t->ends = true;
+	runs_fill(b, pool, PP_NOFS);
+	assert_true(runs_add(b, pool, PP_NOFAIL | PP_NORETRY));
+	assert_int_equal(t->nr_cancels, 0);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
+/* A drain that came before the victim's end is not the last one. */
+
+#define OBJECT_BYTES	256
+#define NR_OBJECTS	16384
+#define PER_PAGE	(PAGE / OBJECT_BYTES)
+#define TENANT_PAGES	700	/* more than a claim keeps */
+
+/* Slabs with an object each: so much is free in them that a drain looks worth
+ * while, and brings nothing. */
+static struct pp_cache *fragment(struct pp_pool *pool, void **object)
+{
+	struct pp_cache *cache;
+
+	assert_int_equal(pp_cache_create(pool, "fragments", OBJECT_BYTES, 0,
+					 &cache), 0);
+	for (size_t i = 0; i < NR_OBJECTS; i++) {
+		object[i] = pp_cache_alloc(cache, 0);
+		assert_non_null(object[i]);
+	}
+	for (size_t i = 0; i < NR_OBJECTS; i++)
+		if (i % PER_PAGE)
+			pp_cache_free(cache, object[i]);
+	return cache;
+}
+
+/* Something is in its cache before, so that there is a drain; and after. */
+static void *end_and_stay(void *arg)
+{
+	struct tenant *t = arg;
+
+	pp_free_pages(t->pool, pp_alloc_pages(t->pool, 1, 0));
+	sem_post(&t->leave);
+	end_when_told(t);
+	while (sem_wait(&t->leave))
+		;
+	return NULL;
+}
+
+static void test_victim_leaves_some_in_its_cache_and_it_is_found(void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	void **object = test_array(NR_OBJECTS, sizeof(*object));
+	struct pp_cache *cache = fragment(pool, object);
+	struct tenant *t = tenant_make(pool, TENANT_PAGES, 0, 0);
+	struct pp_stats s;
+	pthread_t thread;
+	size_t wanted;
+	void *run;
+
+	(void)state;
+	pthread_create(&thread, NULL, end_and_stay, t);
+	while (sem_wait(&t->leave))
+		;
+	runs_fill(b, pool, PP_NORETRY);
+	s = pool_stats(pool);
+	wanted = (size_t)(s.free_pages + s.cached_pages - s.min_pages) +
+		 TENANT_PAGES - 2 * CACHE_PAGES;
+	run = pp_alloc_pages(pool, wanted, 0);
+	assert_non_null(run);
+	assert_int_equal(pp_stat_read(pool, PP_STAT_DRAIN_WAITS), 2);
+	assert_int_equal(t->nr_cancels, 1);
+	sem_post(&t->leave);
+	pthread_join(thread, NULL);
+	pp_free_pages(pool, run);
+	for (size_t i = 0; i < NR_OBJECTS; i += PER_PAGE)
+		pp_cache_free(cache, object[i]);
+	assert_int_equal(pp_cache_destroy(cache), 0);
+	free(object);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
 /* It frees, and says nothing. */
 static void *free_when_told(void *arg)
 {
@@ -565,6 +657,57 @@ static void test_victim_gets_half_of_the_reserve_to_end(void **state)
 }
 
 /* Entering nests. */
+/* What is left of a slab that it got from there is not for strangers. */
+static void test_victim_takes_an_object_and_leaves_none_to_strangers(
+	void **state)
+{
+	struct pp_pool *pool = begin();
+	struct runs *b = test_array(1, sizeof(*b));
+	void **object = test_array(NR_OBJECTS, sizeof(*object)), *own[2];
+	struct tenant *t = tenant_make(pool, 100, 0, 0);
+	struct asker a = { .pool = pool };
+	struct pp_cache *cache;
+	pthread_t thread;
+	unsigned saved;
+	size_t nr = 0;
+
+	(void)state;
+	t->blocks = t->ends = true;
+	assert_int_equal(pp_cache_create(pool, "objects", OBJECT_BYTES, 0,
+					 &cache), 0);
+	runs_fill(b, pool, PP_NOFS);
+	while (nr < NR_OBJECTS &&
+	       (object[nr] = pp_cache_alloc(cache, PP_NOFS | PP_NOWARN)))
+		nr++;
+	assert_in_range(nr, 0, NR_OBJECTS - 1);
+	pthread_create(&thread, NULL, ask, &a);
+	while (sem_wait(&t->inside))
+		;
+	saved = pp_victim_enter(t->id);
+	own[0] = pp_cache_alloc(cache, 0);
+	pp_victim_leave(saved);
+	assert_non_null(own[0]);
+	assert_null(pp_cache_alloc(cache, PP_NORETRY | PP_NOWARN));
+	saved = pp_victim_enter(t->id);
+	own[1] = pp_cache_alloc(cache, 0);
+	pp_victim_leave(saved);
+	assert_non_null(own[1]);
+	/* One slab, not one for each. */
+	assert_int_equal((uintptr_t)own[0] / PAGE, (uintptr_t)own[1] / PAGE);
+	pp_cache_free(cache, own[0]);
+	pp_cache_free(cache, own[1]);
+	sem_post(&t->leave);
+	pthread_join(thread, NULL);
+	pp_free_pages(pool, a.run);
+	while (nr)
+		pp_cache_free(cache, object[--nr]);
+	assert_int_equal(pp_cache_destroy(cache), 0);
+	free(object);
+	tenant_free(t);
+	end(pool, b);
+	reached_end();
+}
+
 static void test_victim_scopes_nest(void **state)
 {
 	struct pp_pool *pool = begin();
@@ -593,13 +736,16 @@ int main(void)
 		TEST(test_victim_arguments_are_checked),
 		TEST(test_victim_order_is_by_badness_and_some_are_never),
 		TEST(test_victim_none_dies_for_requests_that_give_up),
+		TEST(test_victim_none_dies_for_nofail_without_retry),
 		TEST(test_victim_that_exits_wakes_who_waits),
+		TEST(test_victim_leaves_some_in_its_cache_and_it_is_found),
 		TEST(test_victim_that_frees_is_enough),
 		TEST(test_victim_that_does_not_end_is_forced_and_skipped),
 		TEST(test_victim_stuck_in_cancel_holds_nobody),
 		TEST(test_victim_is_chosen_after_the_notifiers),
 		TEST(test_victim_disabled_is_null_and_nobody_is_told),
 		TEST(test_victim_gets_half_of_the_reserve_to_end),
+		TEST(test_victim_takes_an_object_and_leaves_none_to_strangers),
 		TEST(test_victim_scopes_nest),
 	};
 

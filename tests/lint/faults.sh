@@ -40,6 +40,7 @@ thread_main: a name, for people
 read_file: closes what is open; os_open() and os_read() ask
 look_soon: nothing to read is an answer
 await: a wait that ends early is one that ends
+collect_thread: a name, for people
 "
 
 # "file function" of each function with such a call and without fault_hit().

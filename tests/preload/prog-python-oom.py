@@ -174,6 +174,16 @@ def raised_again(limit):
     at_limit(limit, path)
 
 
+def join(thread):
+    """This thread has not failed lately, and join() needs memory, too."""
+    while True:
+        try:
+            thread.join()
+            return
+        except MemoryError:
+            pass
+
+
 def threads(limit):
     """Threads fail at once, each with a traceback of its own."""
     slots = slots_for(limit)
@@ -197,7 +207,7 @@ def threads(limit):
     exhaust(slots)
     go += start[:1]
     for thread in pool:
-        thread.join()
+        join(thread)
     slots.clear()
     assert all(map(all, results)), results
     check_alive(limit)

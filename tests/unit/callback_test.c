@@ -10,6 +10,7 @@
 #include "../api/testing.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "callback.h"
@@ -332,6 +333,111 @@ static void test_callback_child_forgets_who_is_gone(void **state)
 	reached_end();
 }
 
+/* A handler on top of who waits forks: the child comes back to the wait, with
+ * nobody there who would end it. */
+
+static _Atomic pid_t forked;
+
+static void fork_on_top(int sig)
+{
+	pid_t child;
+
+	(void)sig;
+	lock_fork_take(&list.lock);
+	child = fork();
+	if (!child) {
+		alarm(20);
+		callback_forget_others(&list);
+	}
+	lock_fork_give(&list.lock);
+	atomic_store(&forked, child);
+}
+
+/* The first thread sleeps. */
+static void await_asleep(void)
+{
+	char path[64], line[128], *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", getpid());
+	do {
+		sched_yield();
+		f = fopen(path, "r");
+		state = f && fgets(line, sizeof(line), f) ?
+			strrchr(line, ')') : NULL;
+		if (f)
+			fclose(f);
+		thread_check(state);
+	} while (state && state[2] != 'S');
+}
+
+struct interruption {
+	struct guest	guest;
+	pthread_t	first;
+	int		status;		/* of the child */
+};
+
+static void *interrupt(void *arg)
+{
+	struct interruption *in = arg;
+	pid_t child;
+
+	await_asleep();
+	pthread_kill(in->first, SIGUSR1);
+	while (!(child = atomic_load(&forked)))
+		sched_yield();
+	thread_check(waitpid(child, &in->status, 0) == child);
+	guest_leave(&in->guest);
+	return NULL;
+}
+
+/* @wait returns in the parent, and in the child, which ends there. */
+static void wait_interrupted(void (*wait)(void))
+{
+	struct sigaction sa = {
+		.sa_handler = fork_on_top,
+		.sa_flags = SA_RESTART,
+	};
+	struct interruption in = { .first = pthread_self() };
+	pid_t me = getpid();
+	pthread_t thread;
+
+	sigaction(SIGUSR1, &sa, NULL);
+	atomic_store(&forked, 0);
+	guest_enter(&in.guest, &object[1]);
+	pthread_create(&thread, NULL, interrupt, &in);
+	wait();
+	if (getpid() != me)
+		_exit(list.nr_waiters ? 1 : 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(in.status, 0);
+	assert_threads_ok();
+}
+
+static void wait_to_delete(void)
+{
+	callback_del(&object[1], "wait");
+}
+
+static void wait_for_progress(void)
+{
+	wait_until_ns(far());
+}
+
+static void test_callback_child_forked_on_top_of_a_wait_goes_on(void **state)
+{
+	(void)state;
+	if (TEST_SANITIZED)
+		test_skip("a sanitizer keeps signals back from who sleeps");
+	begin(FAR_NS);
+	wait_interrupted(wait_for_progress);
+	wait_interrupted(wait_to_delete);
+	memset(&object[1], 0, sizeof(object[1]));
+	callback_add(&list, &object[1]);
+	end();
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -342,6 +448,7 @@ int main(void)
 		TEST(test_callback_wait_ends_when_it_is_stuck),
 		TEST(test_callback_waits_lose_no_wake_up),
 		TEST(test_callback_child_forgets_who_is_gone),
+		TEST(test_callback_child_forked_on_top_of_a_wait_goes_on),
 	};
 
 	return cmocka_run_group_tests_name("callback", tests, NULL, NULL);

@@ -20,6 +20,7 @@ struct fake {
 	_Atomic unsigned nr_usages, nr_cancels, nr_forces;
 	bool		exits;		/* in cancel() */
 	bool		blocks_usage, blocks_cancel;
+	uint64_t	late_ns;	/* usage() takes until then */
 	sem_t		inside, leave;
 };
 
@@ -35,6 +36,8 @@ static size_t fake_usage(void *arg)
 	struct fake *f = arg;
 
 	atomic_fetch_add(&f->nr_usages, 1);
+	while (os_now_ns() < f->late_ns)
+		sched_yield();
 	if (f->blocks_usage)
 		block(f);
 	return f->bytes;
@@ -403,6 +406,30 @@ static void test_oom_late_is_the_deadline(void **state)
 	reached_end();
 }
 
+/* Choosing took all the time there was: nobody ends for a request that fails
+ * in any case. */
+static void test_oom_nobody_ends_for_who_is_late(void **state)
+{
+	struct pp_pool *pool = pool_make_one_zone("16M");
+	struct fake f = { .exits = true };
+	struct oom_want w = want(1000000, FAR_NS);
+
+	(void)state;
+	alarm(50);
+	f.late_ns = w.deadline_ns;
+	fake_add(&pool->oom, &f, 10, 0);
+	assert_int_equal(oom_release(&pool->registry, &w), OOM_LATE);
+	assert_int_equal(f.nr_cancels, 0);
+	/* And the next one is the chooser at once. */
+	w = want(FAR_NS, FAR_NS);
+	assert_int_equal(oom_release(&pool->registry, &w), OOM_PROGRESS);
+	assert_int_equal(f.nr_cancels, 1);
+	victim_del(&f.v);
+	pool_end(pool);
+	alarm(0);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +441,7 @@ int main(void)
 		TEST(test_oom_own_victim_is_not_waited_for),
 		TEST(test_oom_stuck_callbacks_hold_nobody_and_are_named),
 		TEST(test_oom_late_is_the_deadline),
+		TEST(test_oom_nobody_ends_for_who_is_late),
 	};
 
 	test_clear_environment();

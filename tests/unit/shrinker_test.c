@@ -733,6 +733,41 @@ static void test_shrinker_nobody_is_called_once_unregistered(void **state)
 	reached_end();
 }
 
+static uint64_t late_ns;
+
+static void until_late(struct fake *f)
+{
+	(void)f;
+	while (os_now_ns() < late_ns)
+		sched_yield();
+}
+
+/* One that is slow has used up a request's time: the others are not asked.
+ * Who has time again and again goes through all, or some would never be. */
+static void test_shrinker_is_not_asked_for_a_request_that_is_late(void **state)
+{
+	struct callback_list list = { .head = NULL };
+	struct fake slow = { .inside = until_late }, next = { .freed = 0 };
+	struct shrink_pass pass;
+
+	(void)state;
+	callback_list_init(&list, LOCK_RANK_SHRINKER);
+	fake_add(&list, &next, 1000);
+	fake_add(&list, &slow, 1000);		/* the last comes first */
+	for (unsigned i = 0; i < 2; i++) {
+		pass = pass_of(0);
+		pass.deadline_ns = late_ns = os_now_ns() + 1000000;
+		pass.for_request = !i;
+		shrinker_run_all(&list, &pass);
+		assert_int_equal(slow.nr_scans, i + 1);
+		assert_int_equal(next.nr_scans, i);
+		assert_int_equal(next.nr_counts, i);
+	}
+	shrinker_del(&slow.s);
+	shrinker_del(&next.s);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -748,6 +783,7 @@ int main(void)
 		TEST(test_shrinker_says_itself_how_much_it_looked_at),
 		TEST(test_shrinker_each_has_a_batch_before_it_is_enough),
 		TEST(test_shrinker_deadline_ends_between_batches),
+		TEST(test_shrinker_is_not_asked_for_a_request_that_is_late),
 		TEST(test_shrinker_flags_decide_who_is_asked),
 		TEST(test_shrinker_is_not_entered_twice_by_a_thread),
 		TEST(test_shrinker_that_is_busy_is_passed_over),
