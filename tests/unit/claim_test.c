@@ -3,18 +3,20 @@
  * The claim by itself: whose it is, how much is kept in which zone, when it
  * lapses, what a fork leaves of it; and that nothing is kept once all is over,
  * whoever ended what at the same time.
+ *
+ * PP_TEST_CLAIM_ROUNDS: meetings of the threads (20000; 2000 under a
+ * sanitizer).
  */
 #include "../api/testing.h"
 
 #include <sched.h>
 #include <sys/wait.h>
 
+#include "base/delay.h"
 #include "claim.h"
 #include "node.h"
 #include "os/os.h"
 #include "pool.h"
-
-#define NR_RACERS	4
 
 static struct pp_pool *make(const char *nr_nodes)
 {
@@ -30,11 +32,18 @@ static struct pp_pool *make(const char *nr_nodes)
 }
 
 /* C1 */
+static bool nothing_is_kept(struct pcp_registry *reg)
+{
+	bool ok = !load_relaxed(&reg->claimant);
+
+	for_each_zone(zone, reg->zones)
+		ok = ok && !load_relaxed(&zone->claimed_pages);
+	return ok;
+}
+
 static void assert_nothing_is_kept(struct pcp_registry *reg)
 {
-	assert_int_equal(load_relaxed(&reg->claimant), 0);
-	for_each_zone(zone, reg->zones)
-		assert_int_equal(load_relaxed(&zone->claimed_pages), 0);
+	assert_true(nothing_is_kept(reg));
 }
 
 /* What another thread is told. */
@@ -183,7 +192,9 @@ static int child_of(struct pcp_registry *reg, bool is_ours)
 {
 	struct zone *zone = reg->zones;
 
+	lock_acquire(&reg->claim_lock);
 	claim_forget(reg);
+	lock_release(&reg->claim_lock);
 	if (!is_ours)
 		return load_relaxed(&reg->claimant) ||
 		       load_relaxed(&zone->claimed_pages);
@@ -244,62 +255,64 @@ static void test_claim_of_a_lost_thread_is_forgotten_in_a_child(void **state)
 	reached_end();
 }
 
-/* All at once: with no timeout each ends the claims of all others, while they
- * begin and renew them. */
+/* Threads make claims, end them, and end those of others, all at once */
 
-struct racers {
+#define NR_THREADS	4
+#define CLAIM_PAGES	8
+
+struct meeting {
 	struct pcp_registry	*reg;
-	pthread_barrier_t	start, stop;
-	size_t			nr_rounds;
+	unsigned		nr_rounds;
+	pthread_barrier_t	barrier;
 };
 
-static bool is_nothing_kept(struct pcp_registry *reg)
+static void step(struct pcp_registry *reg)
 {
-	for_each_zone(zone, reg->zones)
-		if (load_relaxed(&zone->claimed_pages))
-			return false;
-	return !load_relaxed(&reg->claimant);
-}
-
-static void *race(void *arg)
-{
-	struct racers *r = arg;
 	uint64_t until;
 
-	for (size_t i = 0; i < r->nr_rounds; i++) {
-		pthread_barrier_wait(&r->start);
-		for (unsigned k = 0; k < 5; k++) {
-			claim_begin(r->reg, 8);
-			claim_is_others(r->reg, &until);
-		}
-		claim_end(r->reg);
-		/* All have ended what they had; none begins anew before this
-		 * one is at the start. */
-		if (pthread_barrier_wait(&r->stop) ==
+	if (claim_begin(reg, CLAIM_PAGES))
+		claim_end(reg);
+	else
+		claim_is_others(reg, &until);
+}
+
+static void *meet(void *arg)
+{
+	struct meeting *m = arg;
+
+	for (unsigned i = 0; i < m->nr_rounds; i++) {
+		step(m->reg);
+		if (pthread_barrier_wait(&m->barrier) ==
 		    PTHREAD_BARRIER_SERIAL_THREAD)
-			thread_check(is_nothing_kept(r->reg));
+			thread_check(nothing_is_kept(m->reg));
+		pthread_barrier_wait(&m->barrier);
 	}
 	return NULL;
 }
 
-static void test_claim_that_lapses_while_it_is_renewed_leaves_none(
-	void **state)
+/* C1, with every claim taken for one that has lapsed. */
+static void test_claim_that_lapsed_leaves_nothing_kept(void **state)
 {
-	struct pp_pool *pool = make("4");
-	struct racers r = { .reg = &pool->registry };
-	pthread_t thread[NR_RACERS];
+	struct pp_pool *pool = pool_make_one_zone("64M");
+	struct meeting m = {
+		.reg = &pool->registry,
+		.nr_rounds = (unsigned)test_number("PP_TEST_CLAIM_ROUNDS",
+						   TEST_SANITIZED ? 2000 :
+								    20000),
+	};
+	pthread_t thread[NR_THREADS];
 
 	(void)state;
-	r.nr_rounds = test_number("PP_TEST_CLAIM", 10000);
-	pthread_barrier_init(&r.start, NULL, NR_RACERS);
-	pthread_barrier_init(&r.stop, NULL, NR_RACERS);
-	assert_int_equal(pp_pool_set(pool, "oom_timeout", "0"), 0);
-	for (size_t i = 0; i < NR_RACERS; i++)
-		assert_int_equal(pthread_create(&thread[i], NULL, race, &r),
-				 0);
-	for (size_t i = 0; i < NR_RACERS; i++)
+	store_relaxed(&m.reg->oom_timeout_ns, 0);
+	store_relaxed(&delay_one_in[DELAY_CLAIM], 2);
+	pthread_barrier_init(&m.barrier, NULL, NR_THREADS);
+	for (size_t i = 0; i < NR_THREADS; i++)
+		pthread_create(&thread[i], NULL, meet, &m);
+	for (size_t i = 0; i < NR_THREADS; i++)
 		pthread_join(thread[i], NULL);
+	store_relaxed(&delay_one_in[DELAY_CLAIM], 0);
 	assert_threads_ok();
+	pthread_barrier_destroy(&m.barrier);
 	pool_end(pool);
 	reached_end();
 }
@@ -311,7 +324,7 @@ int main(void)
 		TEST(test_claim_keeps_a_share_of_each_zone),
 		TEST(test_claim_lapses_unless_it_is_renewed),
 		TEST(test_claim_of_a_lost_thread_is_forgotten_in_a_child),
-		TEST(test_claim_that_lapses_while_it_is_renewed_leaves_none),
+		TEST(test_claim_that_lapsed_leaves_nothing_kept),
 	};
 
 	test_clear_environment();
