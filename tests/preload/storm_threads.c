@@ -394,6 +394,10 @@ static void tell(uint64_t start_ns, struct pp_stats before)
 	storm_check_rate(after.drains - before.drains, ns);
 }
 
+/* Tables of blocks that came into use while those of the limit had holes only,
+ * half a page each: of 48 blocks more, twice the limit.  They stay. */
+#define TABLES_PAGES 24
+
 static void threads_come_and_go(void)
 {
 	struct pp_stats before;
@@ -417,7 +421,7 @@ static void threads_come_and_go(void)
 	CHECK(nr_loaded > 0);
 	CHECK(storm_pool_call("pp_pool_check") == 0);
 	used_after = storm_used_pages();
-	if (!CHECK(used_after == used))
+	if (!CHECK(used_after >= used && used_after <= used + TABLES_PAGES))
 		check_say("%lld pages used, %lld before\n",
 			  (long long)used_after, (long long)used);
 	storm_watch_end();
