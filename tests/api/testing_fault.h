@@ -33,7 +33,7 @@ int pagepool_fault_check(void) TEST_WEAK;
 static int test_fault_point = -1;	/* in a child */
 
 /* Instead of cmocka's handlers, which take a crash for a failed assertion. */
-static inline void test_fault_child(unsigned point, unsigned nth)
+static inline void test_fault_let_die(void)
 {
 	static const int deadly[] = {
 		SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS,
@@ -41,6 +41,11 @@ static inline void test_fault_child(unsigned point, unsigned nth)
 
 	for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++)
 		signal(deadly[i], SIG_DFL);
+}
+
+static inline void test_fault_child(unsigned point, unsigned nth)
+{
+	test_fault_let_die();
 	test_fault_point = (int)point;
 	alarm(TEST_FAULT_STUCK_S);
 	pagepool_fault_arm(point, nth);

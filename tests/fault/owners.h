@@ -12,6 +12,7 @@
 #include "../api/testing.h"
 
 #include "pagepool/cache.h"
+#include "pagepool/reserve.h"
 #include "pool.h"
 
 #define OWNERS_MAX	900
@@ -31,6 +32,7 @@ struct holding {
 	uint64_t	*p;		/* NULL: free */
 	size_t		bytes;		/* that carry the holder's mark */
 	struct pp_cache	*cache;		/* NULL: a run */
+	struct pp_reserve *reserve;	/* of a run; NULL: the pool's */
 };
 
 struct owners {
@@ -86,15 +88,24 @@ static inline bool owners_add(struct owners *o, void *p, size_t bytes,
 {
 	if (!p) {
 		EXPECT(errno == ENOMEM);
+		EXPECT(pp_last_failure() != PP_FAILURE_NONE);
 		o->nr_refused++;
 		return false;
 	}
 	EXPECT(o->nr < OWNERS_MAX);
 	owners_expect_new(o, p, bytes);
-	o->held[o->nr].p = p;
-	o->held[o->nr].bytes = bytes;
-	o->held[o->nr].cache = cache;
+	o->held[o->nr] = (struct holding){ p, bytes, cache, NULL };
 	owners_mark(o, o->nr++);
+	return true;
+}
+
+/* A run of @reserve's. */
+static inline bool owners_add_reserved(struct owners *o, void *p, size_t pages,
+				       struct pp_reserve *reserve)
+{
+	if (!owners_add(o, p, pages * PAGE, NULL))
+		return false;
+	o->held[o->nr - 1].reserve = reserve;
 	return true;
 }
 
@@ -129,6 +140,8 @@ static inline void owners_give(struct owners *o, size_t i)
 	o->held[i].p = NULL;
 	if (h.cache)
 		pp_cache_free(h.cache, h.p);
+	else if (h.reserve)
+		pp_reserve_free(h.reserve, h.p);
 	else
 		pp_free_pages(o->pool, h.p);
 }
@@ -144,7 +157,7 @@ static inline void owners_resize(struct owners *o, size_t i, size_t pages)
 	struct holding *h = &o->held[i], was = *h;
 	void *p;
 
-	if (i >= o->nr || !h->p || h->cache)
+	if (i >= o->nr || !h->p || h->cache || h->reserve)
 		return;
 	errno = 0;
 	p = pp_realloc_pages(o->pool, h->p, pages, PP_NOWARN);
@@ -184,6 +197,11 @@ static inline struct pp_stats owners_stats(struct pp_pool *pool)
 	EXPECT(s.free_pages + s.cached_pages + s.used_pages +
 	       s.isolated_pages + s.reserved_pages == s.managed_pages);
 	EXPECT(s.managed_pages + s.metadata_pages == s.limit_pages);
+	EXPECT(s.failures == s.failures_limit + s.failures_too_big +
+	       s.failures_address_space + s.failures_os + s.failures_purge +
+	       s.failures_nested + s.failures_cannot_wait +
+	       s.failures_in_reclaim + s.failures_scope +
+	       s.failures_timeout + s.failures_injected);
 	return s;
 }
 

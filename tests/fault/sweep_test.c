@@ -10,11 +10,13 @@
  * Each n twice, in a process of its own: in a fresh one, where also what is
  * done once in a process can fail, and which then plays the scene again, with
  * nothing failing; and in one that has played it before, where what is mapped
- * can be compared.  PP_TEST_SWEEP=all tries every n.  Otherwise n grows by a
- * quarter from 8 on; under a sanitizer it is one of the first four, and a fresh
- * process must do.
+ * can be compared.  Points are swept at once, by two processes for each CPU.
+ *
+ * PP_TEST_SWEEP=all tries every n, and a number the first so many.  Otherwise n
+ * grows by a quarter from 8 on; under a sanitizer it is one of the first four,
+ * and a fresh process must do.
  */
-#include "owners.h"
+#include "scene_scarce.h"
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -31,7 +33,7 @@
 #define SECOND_NS	1000000000ull
 #define STUCK_S		60u
 #define MAX_CALLS	20000u		/* of one point in one scene */
-#define SANITIZED_CALLS	5u		/* of them, where a start is slow */
+#define SANITIZED_TRIES	4u		/* of a point, where all is slow */
 #define LEAVE_S		10u		/* for threads that end by themselves */
 #define EVENT_NS	500000000ull	/* for an event that may not come */
 #define AFTER_NS	20000000ull	/* the same, once something failed */
@@ -46,31 +48,6 @@ static const char *const point_names[] = {
 };
 
 static enum fault_point swept_point;
-
-/* Pools */
-
-static struct pp_pool *make_pool(const char *limit, const char *nodes)
-{
-	struct pp_config *config = NULL;
-	struct pp_pool *pool = NULL;
-	int err = pp_config_create(&config);
-
-	if (!err) {
-		EXPECT(pp_config_set(config, "limit", limit) == 0);
-		EXPECT(pp_config_set(config, "fake_nodes", nodes) == 0);
-		err = pp_pool_create(config, &pool);
-		pp_config_destroy(config);
-	}
-	EXPECT(err == 0 ? pool != NULL : err == -ENOMEM && !pool);
-	return pool;
-}
-
-static bool begin(struct owners *o, const char *limit, const char *nodes)
-{
-	memset(o, 0, sizeof(*o));
-	o->pool = make_pool(limit, nodes);
-	return o->pool != NULL;
-}
 
 /* Scenes */
 
@@ -325,25 +302,17 @@ static void scene_threads(struct owners *o)
 }
 
 /* A pool whose limit follows, and a service manager to listen to: what is to be
- * written to its FIFO first is what is read there then. */
+ * written to its FIFO first is what is read there then.  Each play has one of
+ * its own. */
 
-static char fifo[] = "/tmp/pagepool-sweep.XXXXXX/fifo";
+static char fifo_folder[] = "/tmp/pagepool-sweep.XXXXXX";
 
-static void make_fifo(void)
+static void make_fifo(char *path, size_t size)
 {
-	char *slash = strrchr(fifo, '/');
-
-	*slash = '\0';
-	assert_non_null(mkdtemp(fifo));
-	*slash = '/';
-	assert_int_equal(mkfifo(fifo, 0600), 0);
-}
-
-static void remove_fifo(void)
-{
-	unlink(fifo);
-	*strrchr(fifo, '/') = '\0';
-	rmdir(fifo);
+	snprintf(path, size, "%s/%d", fifo_folder, (int)getpid());
+	EXPECT(mkfifo(path, 0600) == 0);
+	setenv("MEMORY_PRESSURE_WATCH", path, 1);
+	setenv("MEMORY_PRESSURE_WRITE", "eA==", 1);
 }
 
 /* It may not come where something has failed, and in a second play. */
@@ -361,13 +330,11 @@ static void wait_for_event(struct pp_pool *pool)
 	}
 }
 
-static void scene_watch(struct owners *o)
+static void play_watch(struct owners *o)
 {
 	char text[6000];
 	int err;
 
-	setenv("MEMORY_PRESSURE_WATCH", fifo, 1);
-	setenv("MEMORY_PRESSURE_WRITE", "eA==", 1);
 	if (!begin(o, "auto", "1"))
 		return;
 	wait_for_event(o->pool);
@@ -383,6 +350,15 @@ static void scene_watch(struct owners *o)
 	EXPECT(err == 0 || err == -EBUSY);
 	EXPECT(pp_pool_set(o->pool, "limit", "auto") <= 0);
 	owners_end(o);
+}
+
+static void scene_watch(struct owners *o)
+{
+	char path[64];
+
+	make_fifo(path, sizeof(path));
+	play_watch(o);
+	unlink(path);
 }
 
 static void scene_default(struct owners *o)
@@ -430,6 +406,15 @@ static size_t mapped_bytes(void)
 	return sum;
 }
 
+static void show_maps(void)
+{
+	char line[512];
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	while (maps && fgets(line, sizeof(line), maps))
+		fprintf(stderr, "# %s", line);
+}
+
 /* No more than before, 0: any; once threads of the pool's own that nobody joins
  * have ended.  Before, such a thread may have been there still. */
 static bool are_as_before(size_t fds, size_t bytes)
@@ -439,18 +424,29 @@ static bool are_as_before(size_t fds, size_t bytes)
 	while ((nr_fds() != fds || (bytes && mapped_bytes() > bytes)) &&
 	       os_now_ns() < end_ns)
 		usleep(1000);
-	return nr_fds() == fds && (!bytes || mapped_bytes() <= bytes);
+	if (nr_fds() == fds && (!bytes || mapped_bytes() <= bytes))
+		return true;
+	fprintf(stderr, "# %zu descriptors were %zu, %zu bytes %zu\n",
+		nr_fds(), fds, mapped_bytes(), bytes);
+	show_maps();
+	return false;
 }
 
 /* The sweep */
 
 typedef void scene_fn(struct owners *o);
 
+/* Of one point in one scene: one try at a time, in a fresh process as long as
+ * anything fires, then in one that has played the scene before. */
 struct sweep {
 	const char		*name;
 	scene_fn		*scene;
 	enum fault_point	point;
-	bool			warm;	/* played before */
+	bool			warm;		/* played before */
+	bool			is_over, went_wrong;
+	uint32_t		n;		/* to be tried */
+	uint32_t		fired[2];	/* fresh, warm */
+	pid_t			child;		/* that tries it, or 0 */
 };
 
 static void *play(void *arg)
@@ -472,11 +468,12 @@ static void play_in_thread(struct sweep *s)
 	pthread_join(thread, NULL);
 }
 
-static void child_main(struct sweep *s, uint32_t n)
+static void child_main(struct sweep *s)
 {
 	size_t fds = nr_fds(), bytes = 0;
 	bool fired;
 
+	test_fault_let_die();
 	alarm(STUCK_S);
 	for (unsigned i = 0; s->warm && i < 2; i++) {
 		play_in_thread(s);
@@ -485,7 +482,7 @@ static void child_main(struct sweep *s, uint32_t n)
 			bytes = mapped_bytes();
 	}
 	swept_point = s->point;
-	fault_arm(s->point, n);
+	fault_arm(s->point, s->n);
 	play_in_thread(s);
 	fired = !load_relaxed(&fault_countdown[s->point]);
 	fault_arm(s->point, 0);
@@ -495,51 +492,105 @@ static void child_main(struct sweep *s, uint32_t n)
 	_exit(fired ? FIRED : NOT_FIRED);
 }
 
-/* Did it fire? */
-static bool try_nth(struct sweep *s, uint32_t n)
-{
-	pid_t child;
-	int status = -1;
-
-	fflush(NULL);
-	child = fork();
-	if (!child)
-		child_main(s, n);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) >= FOUND_WRONG)
-		print_message("# scene %s, %s process: call %u of %s fails: "
-			      "status %#x\n", s->name,
-			      s->warm ? "warm" : "fresh", n,
-			      point_names[s->point], status);
-	assert_true(WIFEXITED(status));
-	assert_true(WEXITSTATUS(status) < FOUND_WRONG);
-	return WEXITSTATUS(status) == FIRED;
-}
-
-static bool is_exhaustive(void)
+/* PP_TEST_SWEEP: all, or how many tries there are of each point. */
+static uint32_t most_tries(void)
 {
 	const char *given = getenv("PP_TEST_SWEEP");
 
-	return given && strcmp(given, "all") == 0;
+	if (given && strcmp(given, "all") == 0)
+		return MAX_CALLS;
+	return (uint32_t)test_number("PP_TEST_SWEEP",
+				     TEST_SANITIZED ? SANITIZED_TRIES : 0);
 }
 
 static uint32_t next_nth(uint32_t n)
 {
-	return n + (is_exhaustive() || n < 8 ? 1 : n / 4);
+	return n + (most_tries() || n < 8 ? 1 : n / 4);
 }
 
-static uint32_t sweep_point(struct sweep *s)
+static bool is_last(uint32_t n)
 {
-	const uint32_t most = TEST_SANITIZED && !is_exhaustive() ?
-			      SANITIZED_CALLS : MAX_CALLS;
-	uint32_t n = 1, fired = 0;
+	return most_tries() && n > most_tries();
+}
 
-	while (n < most && try_nth(s, n)) {
-		fired++;
-		n = next_nth(n);
-	}
-	assert_true(n < MAX_CALLS);	/* the last one was past them all */
-	return fired;
+static void start_try(struct sweep *s)
+{
+	fflush(NULL);
+	s->child = fork();
+	if (!s->child)
+		child_main(s);
+	assert_true(s->child > 0);
+}
+
+static void note_result(struct sweep *s, int status)
+{
+	bool ok = WIFEXITED(status) && WEXITSTATUS(status) < FOUND_WRONG;
+	bool fired = ok && WEXITSTATUS(status) == FIRED;
+
+	s->child = 0;
+	if (!ok)
+		print_message("# scene %s, %s process: call %u of %s fails: "
+			      "status %#x\n", s->name,
+			      s->warm ? "warm" : "fresh", s->n,
+			      point_names[s->point], status);
+	s->went_wrong = s->went_wrong || !ok;
+	s->fired[s->warm] += fired;
+	s->n = next_nth(s->n);
+	/* The last one was past them all. */
+	s->went_wrong = s->went_wrong || s->n >= MAX_CALLS;
+	if (fired && !s->went_wrong && !is_last(s->n))
+		return;
+	s->is_over = s->went_wrong || s->warm || !s->fired[0] ||
+		     (TEST_SANITIZED && most_tries() < MAX_CALLS);
+	s->warm = true;
+	s->n = 1;
+}
+
+/* The next to try something; those that have many tries before them are
+ * last in the list of points. */
+static struct sweep *find_idle(struct sweep *sweeps)
+{
+	for (unsigned p = NR_FAULT_POINTS; p--;)
+		if (!sweeps[p].is_over && !sweeps[p].child)
+			return &sweeps[p];
+	return NULL;
+}
+
+static void wait_for_one(struct sweep *sweeps)
+{
+	int status = -1;
+	pid_t child = waitpid(-1, &status, 0);
+
+	assert_true(child > 0);
+	for (unsigned p = 0; p < NR_FAULT_POINTS; p++)
+		if (sweeps[p].child == child)
+			note_result(&sweeps[p], status);
+}
+
+/* Most of what a try does is to wait for threads and for drains. */
+static unsigned max_children(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return cpus < 1 ? 2 : cpus > 8 ? 16 : (unsigned)cpus * 2;
+}
+
+static void sweep_all(struct sweep *sweeps)
+{
+	struct sweep *idle;
+	unsigned nr = 0;
+
+	/* Ends, for each point ends. */
+	do {
+		while (nr < max_children() && (idle = find_idle(sweeps))) {
+			start_try(idle);
+			nr++;
+		}
+		if (nr) {
+			wait_for_one(sweeps);
+			nr--;
+		}
+	} while (nr || find_idle(sweeps));
 }
 
 /* Which points fired in any scene. */
@@ -547,22 +598,27 @@ static bool has_fired[NR_FAULT_POINTS];
 
 static void sweep_scene(const char *name, scene_fn *scene)
 {
-	struct sweep s = { .name = name, .scene = scene };
+	struct sweep sweeps[NR_FAULT_POINTS];
+	unsigned nr_wrong = 0;
 
+	for (unsigned p = 0; p < NR_FAULT_POINTS; p++)
+		sweeps[p] = (struct sweep){
+			.name = name,
+			.scene = scene,
+			.point = (enum fault_point)p,
+			.n = 1,
+		};
+	sweep_all(sweeps);
 	for (unsigned p = 0; p < NR_FAULT_POINTS; p++) {
-		uint32_t fresh, warm = 0;
+		const uint32_t *fired = sweeps[p].fired;
 
-		s.point = (enum fault_point)p;
-		s.warm = false;
-		fresh = sweep_point(&s);
-		s.warm = true;
-		if (fresh && (!TEST_SANITIZED || is_exhaustive()))
-			warm = sweep_point(&s);
-		if (fresh)
-			print_message("# %s: %s fired %u + %u times\n",
-				      name, point_names[p], fresh, warm);
-		has_fired[p] = has_fired[p] || fresh;
+		if (fired[0])
+			print_message("# %s: %s fired %u + %u times\n", name,
+				      point_names[p], fired[0], fired[1]);
+		has_fired[p] = has_fired[p] || fired[0];
+		nr_wrong += sweeps[p].went_wrong;
 	}
+	assert_int_equal(nr_wrong, 0);
 }
 
 static void test_sweep_runs(void **state)
@@ -614,12 +670,40 @@ static void test_sweep_threads(void **state)
 	reached_end();
 }
 
+static void test_sweep_reserve(void **state)
+{
+	(void)state;
+	sweep_scene("reserve", scene_reserve);
+	reached_end();
+}
+
+static void test_sweep_victims(void **state)
+{
+	(void)state;
+	sweep_scene("victims", scene_victims);
+	reached_end();
+}
+
+static void test_sweep_nofail(void **state)
+{
+	(void)state;
+	sweep_scene("nofail", scene_nofail);
+	reached_end();
+}
+
+static void test_sweep_report(void **state)
+{
+	(void)state;
+	sweep_scene("report", scene_report);
+	reached_end();
+}
+
 static void test_sweep_watch(void **state)
 {
 	(void)state;
-	make_fifo();
+	assert_non_null(mkdtemp(fifo_folder));
 	sweep_scene("watch", scene_watch);
-	remove_fifo();
+	rmdir(fifo_folder);
 	reached_end();
 }
 
@@ -646,6 +730,16 @@ static void test_sweep_reaches_every_point(void **state)
 	reached_end();
 }
 
+#ifdef __SANITIZE_THREAD__
+const char *__tsan_default_options(void);
+
+/* Its processes sleep for a second otherwise before they end. */
+const char *__tsan_default_options(void)
+{
+	return "atexit_sleep_ms=0";
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -656,12 +750,20 @@ int main(void)
 		TEST(test_sweep_limit),
 		TEST(test_sweep_reclaim),
 		TEST(test_sweep_threads),
+		TEST(test_sweep_reserve),
+		TEST(test_sweep_victims),
+		TEST(test_sweep_nofail),
+		TEST(test_sweep_report),
 		TEST(test_sweep_watch),
 		TEST(test_sweep_default),
 		TEST(test_sweep_reaches_every_point),
 	};
 
 	test_clear_environment();
+	if (most_tries())
+		print_message("# n is 1 to %u (%s)\n", most_tries(),
+			      getenv("PP_TEST_SWEEP") ? "PP_TEST_SWEEP" :
+			      "a sanitizer makes each try slow");
 	/* What libc maps is to be the same each time. */
 	mallopt(M_ARENA_MAX, 1);
 	return cmocka_run_group_tests_name("sweep", tests, NULL, NULL);

@@ -38,6 +38,7 @@ preload_start: ends the process
 close_fd: of what is open
 thread_main: a name, for people
 read_file: closes what is open; os_open() and os_read() ask
+collect_thread: a name, for people; empty where the kernel has none
 look_soon: nothing to read is an answer
 await: a wait that ends early is one that ends
 collect_thread: a name, for people
