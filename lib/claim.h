@@ -15,8 +15,8 @@
  * Source: J. Weiner's WMARK_OOM (linux-mm, 2015), min/8 for whoever triggered a
  * kill; there a fixed part of every min, here only while there is a claim.
  *
- * All of that changes under a lock of its own, so that what a new claim keeps is
- * never undone, or left behind, by the end of one that lapsed.
+ * All of that changes under a lock of its own, so that what a new claim keeps
+ * is never undone, or left behind, by the end of one that lapsed.
  *
  * C1: zone->claimed_pages is 0 in all zones while reg->claimant is 0
  * It holds when the lock is not held.
