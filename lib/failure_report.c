@@ -7,8 +7,8 @@
 #include <sys/prctl.h>
 
 #include "os/syscall.h"
+#include "tell.h"
 
-#define STDERR			2
 /* A pipe takes so much in one piece. */
 #define TEXT_BYTES		4096u
 /* The longest line fits: that with the numbers. */
@@ -341,7 +341,7 @@ static void flush(struct strbuf *sb, size_t wanted_bytes)
 {
 	if (sb->len + wanted_bytes < sb->size_bytes)
 		return;
-	strbuf_write(sb, STDERR);
+	tell_stderr(sb);
 	sb->len = 0;
 }
 
@@ -381,5 +381,5 @@ void failure_report(struct pp_pool *pool,
 	failure_add_counts(&sb, f);
 	flush(&sb, LINE_MAX_BYTES);
 	failure_add_machine(&sb, f);
-	strbuf_write(&sb, STDERR);
+	tell_stderr(&sb);
 }

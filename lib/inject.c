@@ -7,8 +7,8 @@
 
 #include "base/strbuf.h"
 #include "os/syscall.h"
+#include "tell.h"
 
-#define STDERR		2
 #define LINE_BYTES	256
 /* Digits after the point of a share. */
 #define SHARE_DIGITS	4
@@ -252,5 +252,5 @@ void inject_announce(struct inject *inject, uint64_t number, uint64_t bytes)
 	strbuf_str(&sb, "[");
 	strbuf_u64(&sb, (uint64_t)sys_getpid());
 	strbuf_str(&sb, "])\n");
-	strbuf_write(&sb, STDERR);
+	tell_stderr(&sb);
 }

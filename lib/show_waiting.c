@@ -6,8 +6,8 @@
 
 #include "base/strbuf.h"
 #include "os/syscall.h"
+#include "tell.h"
 
-#define STDERR		2
 #define LINE_BYTES	256
 
 void show_waiting(uint64_t bytes, uint64_t waited_ns, enum failure why)
@@ -26,5 +26,5 @@ void show_waiting(uint64_t bytes, uint64_t waited_ns, enum failure why)
 	strbuf_str(&sb, "[");
 	strbuf_u64(&sb, (uint64_t)sys_getpid());
 	strbuf_str(&sb, "])\n");
-	strbuf_write(&sb, STDERR);
+	tell_stderr(&sb);
 }

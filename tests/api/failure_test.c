@@ -10,6 +10,7 @@
 #include <pagepool/numa.h>
 #include <pagepool/reclaim.h>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -898,9 +899,72 @@ static void test_failure_aborts_nobody_who_expects_null(void **state)
 	reached_end();
 }
 
+/* Standard error that nobody reads */
+
+static int fail_into(int fd)
+{
+	struct full_pool *full = test_array(1, sizeof(*full));
+	sigset_t pending;
+
+	dup2(fd, 2);
+	fill(full, "8M");
+	if (pp_alloc_pages(full->pool, 1, 0) ||
+	    pp_alloc_pages(full->pool, 1 << 20, 0))
+		return 1;
+	sigpending(&pending);
+	return sigismember(&pending, SIGPIPE) ? 2 : 0;
+}
+
+static void expect_to_live(int fd)
+{
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		alarm(60);
+		_exit(fail_into(fd));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void test_failure_report_that_nobody_reads_kills_nobody(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	close(fd[0]);
+	expect_to_live(fd[1]);
+	close(fd[1]);
+	reached_end();
+}
+
+static void test_failure_report_into_a_full_pipe_holds_nobody(void **state)
+{
+	char text[4096] = "";
+	int fd[2], flags;
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	flags = fcntl(fd[1], F_GETFL);
+	assert_int_equal(fcntl(fd[1], F_SETFL, flags | O_NONBLOCK), 0);
+	while (write(fd[1], text, sizeof(text)) > 0)
+		;
+	assert_int_equal(fcntl(fd[1], F_SETFL, flags), 0);
+	expect_to_live(fd[1]);
+	close(fd[0]);
+	close(fd[1]);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_failure_report_that_nobody_reads_kills_nobody),
+		TEST(test_failure_report_into_a_full_pipe_holds_nobody),
 		TEST(test_failure_names_are_those_of_the_statistics),
 		TEST(test_failure_each_null_counts_one_reason),
 		TEST(test_failure_caches_and_their_objects_count),

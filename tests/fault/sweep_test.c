@@ -38,8 +38,8 @@
 #define EVENT_NS	500000000ull	/* for an event that may not come */
 #define AFTER_NS	20000000ull	/* the same, once something failed */
 
-/* How a child ends; FOUND_WRONG is the third. */
-enum { FIRED, NOT_FIRED };
+/* How a child ends. */
+enum { FIRED, NOT_FIRED, FOUND_MORE = FOUND_WRONG + 1 };
 
 static const char *const point_names[] = {
 #define X(name, what) #name,
@@ -446,8 +446,13 @@ struct sweep {
 	bool			is_over, went_wrong;
 	uint32_t		n;		/* to be tried */
 	uint32_t		fired[2];	/* fresh, warm */
+	unsigned		nr_more;	/* tries of it that left more */
 	pid_t			child;		/* that tries it, or 0 */
 };
+
+/* libc keeps a stack for later, one more if a thread began before another was
+ * quite gone.  What leaks at a failure does so each time. */
+#define MORE_TRIES	2
 
 static void *play(void *arg)
 {
@@ -486,7 +491,8 @@ static void child_main(struct sweep *s)
 	play_in_thread(s);
 	fired = !load_relaxed(&fault_countdown[s->point]);
 	fault_arm(s->point, 0);
-	EXPECT(are_as_before(fds, bytes));
+	if (!are_as_before(fds, bytes))
+		_exit(FOUND_MORE);
 	if (!s->warm && fired)
 		play_in_thread(s);
 	_exit(fired ? FIRED : NOT_FIRED);
@@ -528,6 +534,10 @@ static void note_result(struct sweep *s, int status)
 	bool fired = ok && WEXITSTATUS(status) == FIRED;
 
 	s->child = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == FOUND_MORE &&
+	    s->nr_more++ < MORE_TRIES)
+		return;
+	s->nr_more = 0;
 	if (!ok)
 		print_message("# scene %s, %s process: call %u of %s fails: "
 			      "status %#x\n", s->name,

@@ -41,7 +41,10 @@ read_file: closes what is open; os_open() and os_read() ask
 collect_thread: a name, for people; empty where the kernel has none
 look_soon: nothing to read is an answer
 await: a wait that ends early is one that ends
-collect_thread: a name, for people
+mask_signals: an unknown mask blocks nothing
+is_pending: what is not known is not pending
+take_pending: nothing to take is an answer
+is_writable: who refuses to say is written to
 "
 
 # "file function" of each function with such a call and without fault_hit().

@@ -8,7 +8,7 @@
 
 layers="
 0	base/ os/syscall
-1	os/ auto_limit inject config trace
+1	os/ auto_limit tell inject config trace
 2	blockmap span runs spare_window vmstat scope grace
 3	pageblock
 4	zone zone_place watermark thp backing

@@ -328,94 +328,6 @@ static void test_failure_nested_neither_reports_nor_aborts(void **state)
 	reached_end();
 }
 
-/* A report that nobody reads */
-
-static void *report_into_a_full_pipe(void *pool)
-{
-	fail_at_limit(pool);
-	return NULL;
-}
-
-static int fill_pipe(int fd)
-{
-	static char page[4096];
-	int nr_bytes = 0;
-	ssize_t n;
-
-	fcntl(fd, F_SETFL, O_NONBLOCK);
-	while ((n = write(fd, page, sizeof(page))) > 0)
-		nr_bytes += (int)n;
-	fcntl(fd, F_SETFL, 0);
-	return nr_bytes;
-}
-
-/* The other thread, and its report, are not there. */
-static void child_reports(struct pp_pool *pool)
-{
-	int fd = memfd_create("child", 0), status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		dup2(fd, 2);
-		store_relaxed(&pool->next_report_ns, 0);
-		fail_at_limit(pool);
-		_exit(lseek(fd, 0, SEEK_END) > 1000 ? 0 : 3);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	close(fd);
-}
-
-static void drop_from_pipe(int fd, int nr_bytes)
-{
-	while (nr_bytes > 0) {
-		ssize_t n = read(fd, text, (size_t)nr_bytes < sizeof(text) ?
-				 (size_t)nr_bytes : sizeof(text));
-
-		assert_true(n > 0);
-		nr_bytes -= (int)n;
-	}
-}
-
-static void test_failure_a_stuck_report_keeps_nobody(void **state)
-{
-	struct pp_pool *pool = pool_make("8M");
-	int pipe_fd[2], saved = dup(2), nr_bytes;
-	pthread_t thread;
-	ssize_t n;
-
-	(void)state;
-	assert_int_equal(pp_pool_set(pool, "verbose", "1"), 0);
-	assert_int_equal(pipe(pipe_fd), 0);
-	nr_bytes = fill_pipe(pipe_fd[1]);
-	dup2(pipe_fd[1], 2);
-	assert_int_equal(pthread_create(&thread, NULL, report_into_a_full_pipe,
-					pool), 0);
-	while (!load_relaxed(&pool->next_report_ns))
-		sched_yield();
-	/* It is time for another report, which would be stuck as well. */
-	store_relaxed(&pool->next_report_ns, 1);
-	for (int i = 0; i < 1000; i++)
-		fail_at_limit(pool);
-	assert_int_equal(load_relaxed(&pool->vmstat.failure[FAILURE_LIMIT]),
-			 1001);
-	child_reports(pool);
-	drop_from_pipe(pipe_fd[0], nr_bytes);
-	pthread_join(thread, NULL);
-	dup2(saved, 2);
-	n = read(pipe_fd[0], text, sizeof(text) - 1);
-	assert_true(n > 1000);
-	text[n] = '\0';
-	assert_non_null(strstr(text, "}}\n"));
-	assert_null(strstr(strstr(text, "oom: {") + 1, "oom: {"));
-	for (size_t i = 0; i < 2; i++)
-		close(pipe_fd[i]);
-	close(saved);
-	pool_end(pool);
-	reached_end();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,7 +341,6 @@ int main(void)
 		TEST(test_failure_each_reason_has_its_counter),
 		TEST(test_failure_reports_are_rationed),
 		TEST(test_failure_nested_neither_reports_nor_aborts),
-		TEST(test_failure_a_stuck_report_keeps_nobody),
 	};
 
 	test_clear_environment();
