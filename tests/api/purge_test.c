@@ -184,7 +184,7 @@ static void test_purge_takes_holes_between_live_pages(void **state)
 
 struct sleeper {
 	struct pp_cache		*cache;
-	pthread_barrier_t	*freed, *over;
+	pthread_barrier_t	*held, *freed, *over;
 	size_t			nr;
 };
 
@@ -199,6 +199,8 @@ static void *burst_and_sleep(void *arg)
 		if (object[i])
 			memset(object[i], 1, 200);
 	}
+	/* All of them have it at one time. */
+	pthread_barrier_wait(sl->held);
 	for (size_t i = 0; i < sl->nr; i++)
 		pp_cache_free(sl->cache, object[i]);
 	free(object);
@@ -211,12 +213,14 @@ static void test_purge_reaches_what_sleeping_threads_freed(void **state)
 {
 	struct scene *s = scene_make("1s");
 	struct sleeper sl = { .nr = 100000 };
-	pthread_barrier_t freed, over;
+	pthread_barrier_t held, freed, over;
 	pthread_t thread[NR_THREADS];
 
 	(void)state;
+	pthread_barrier_init(&held, NULL, NR_THREADS);
 	pthread_barrier_init(&freed, NULL, NR_THREADS + 1);
 	pthread_barrier_init(&over, NULL, NR_THREADS + 1);
+	sl.held = &held;
 	sl.freed = &freed;
 	sl.over = &over;
 	assert_int_equal(pp_cache_create(s->pool, "small", 200, 0, &sl.cache),
