@@ -154,3 +154,21 @@ void pool_failed(struct pp_pool *pool, size_t bytes, unsigned flags,
 	report(pool, &request);
 	printer_give();
 }
+
+/* Those that are to fail */
+
+PP_COLD bool pool_injects_now(struct pp_pool *pool, size_t bytes,
+			      unsigned flags)
+{
+	uint64_t number;
+
+	if (flags & PP_NOFAIL || scope_is_internal() || pool_is_nested(pool))
+		return false;
+	number = inject_decide(&pool->inject, bytes_to_pages_up(bytes));
+	if (!number)
+		return false;
+	inject_announce(&pool->inject, number, bytes);
+	/* Memory is not short: no report of what it went to. */
+	pool_failed(pool, bytes, flags | PP_NOWARN, FAILURE_INJECTED);
+	return true;
+}

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/strbuf.h"
-#include "os/syscall.h"
 #include "tell.h"
 
 #define LINE_BYTES	256
@@ -248,9 +247,7 @@ void inject_announce(struct inject *inject, uint64_t number, uint64_t bytes)
 	strbuf_str(&sb, " bytes, fails as the setting fault asks (seed ");
 	strbuf_u64(&sb, inject->rule.seed);
 	strbuf_str(&sb, "; ");
-	strbuf_str(&sb, program_invocation_short_name);
-	strbuf_str(&sb, "[");
-	strbuf_u64(&sb, (uint64_t)sys_getpid());
-	strbuf_str(&sb, "])\n");
+	tell_program(&sb);
+	strbuf_str(&sb, ")\n");
 	tell_stderr(&sb);
 }

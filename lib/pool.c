@@ -669,25 +669,18 @@ void pool_free(struct pp_pool *pool, struct pcp *pcp, void *p, uint32_t word)
 	}
 }
 
+void pool_free_own(struct pp_pool *pool, void *object)
+{
+	struct pcp *pcp = pool_enter(pool);
+
+	pool_free(pool, pcp, object, pool_word(pool, object));
+	pool_leave(pcp);
+	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
+}
+
 size_t pool_usable_bytes(uint32_t word)
 {
 	if (word & MAP_SLAB)
 		return slab_class[slab_word_class(word)].bytes;
 	return pages_to_bytes(run_word_pages(word));
-}
-
-PP_COLD bool pool_injects_now(struct pp_pool *pool, size_t bytes,
-			      unsigned flags)
-{
-	uint64_t number;
-
-	if (flags & PP_NOFAIL || scope_is_internal() || pool_is_nested(pool))
-		return false;
-	number = inject_decide(&pool->inject, bytes_to_pages_up(bytes));
-	if (!number)
-		return false;
-	inject_announce(&pool->inject, number, bytes);
-	/* Memory is not short: no report of what it went to. */
-	pool_failed(pool, bytes, flags | PP_NOWARN, FAILURE_INJECTED);
-	return true;
 }

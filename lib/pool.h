@@ -202,6 +202,8 @@ void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 /* An object for the pool's own use, of zeroes; NULL: there is no memory, or the
  * caller is nested. */
 void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags);
+/* And back.  Not when nested. */
+void pool_free_own(struct pp_pool *pool, void *object);
 
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);

@@ -61,8 +61,6 @@ int pp_shrinker_register(struct pp_pool *pool,
 
 void pp_shrinker_unregister(struct pp_shrinker_id *id)
 {
-	struct pcp *pcp;
-
 	if (!id)
 		return;
 	if (id->self != id)
@@ -70,9 +68,7 @@ void pp_shrinker_unregister(struct pp_shrinker_id *id)
 			    " is not a registered shrinker");
 	shrinker_del(&id->shrinker);
 	id->self = NULL;
-	pcp = pool_enter(id->pool);
-	pool_free(id->pool, pcp, id, pool_word(id->pool, id));
-	pool_leave(pcp);
+	pool_free_own(id->pool, id);
 }
 
 long pp_pool_reclaim(struct pp_pool *pool, size_t nr_pages)

@@ -226,13 +226,8 @@ static bool fits(struct pp_pool *pool, size_t nr_runs, size_t nr_pages)
 
 static void free_struct(struct pp_reserve *r)
 {
-	struct pp_pool *pool = r->pool;
-	struct pcp *pcp;
-
 	r->self = NULL;
-	pcp = pool_enter(pool);
-	pool_free(pool, pcp, r, pool_word(pool, r));
-	pool_leave(pcp);
+	pool_free_own(r->pool, r);
 }
 
 int pp_reserve_create(struct pp_pool *pool, size_t nr_runs, size_t nr_pages,

@@ -9,6 +9,7 @@
 #include "base/strbuf.h"
 #include "os/os.h"
 #include "os/syscall.h"
+#include "tell.h"
 #include "reserve.h"
 
 #define STDERR		2
@@ -450,14 +451,6 @@ int show_report(struct pp_pool *pool, enum pp_format format, char *buf,
 
 /* At exit */
 
-static void add_program(struct strbuf *sb)
-{
-	strbuf_str(sb, program_invocation_short_name);
-	strbuf_str(sb, "[");
-	strbuf_u64(sb, (uint64_t)sys_getpid());
-	strbuf_str(sb, "]");
-}
-
 static void add_bytes(struct strbuf *sb, const char *label, int64_t pages)
 {
 	strbuf_str(sb, label);
@@ -470,7 +463,7 @@ static void format_exit(struct pp_pool *pool, struct strbuf *sb)
 
 	snapshot(pool, &s);
 	strbuf_str(sb, "pagepool: stats: ");
-	add_program(sb);
+	tell_program(sb);
 	add_bytes(sb, ": limit ", s.limit_pages);
 	add_bytes(sb, " peak ", s.peak_pages + s.metadata_pages);
 	add_bytes(sb, " used ", s.used_pages);

@@ -2,10 +2,7 @@
 /* show_waiting.c - see show_waiting.h. */
 #include "show_waiting.h"
 
-#include <errno.h>
-
 #include "base/strbuf.h"
-#include "os/syscall.h"
 #include "tell.h"
 
 #define LINE_BYTES	256
@@ -22,9 +19,7 @@ void show_waiting(uint64_t bytes, uint64_t waited_ns, enum failure why)
 	strbuf_str(&sb, " s (reason: ");
 	strbuf_str(&sb, failure_name(why));
 	strbuf_str(&sb, "; ");
-	strbuf_str(&sb, program_invocation_short_name);
-	strbuf_str(&sb, "[");
-	strbuf_u64(&sb, (uint64_t)sys_getpid());
-	strbuf_str(&sb, "])\n");
+	tell_program(&sb);
+	strbuf_str(&sb, ")\n");
 	tell_stderr(&sb);
 }

@@ -84,14 +84,6 @@ void *alloc_pages(struct pcp_registry *reg, struct pcp *pcp,
 
 /* DRAIN */
 
-static bool may_serve(const struct vmscan_want *want, struct zone *zone,
-		      uint64_t more_pages)
-{
-	return (!want->only || want->only == zone) &&
-	       zone_free_pages(zone) + more_pages >=
-	       want->nr_pages + page_floor_pages(zone, want->flags);
-}
-
 /*
  * Would all that others hide be enough?  From above: what caches hold, what
  * they may hold in small objects, and what is free in slabs, which a few
@@ -116,12 +108,7 @@ static bool is_worth_a_drain(struct pcp_registry *reg,
 {
 	uint64_t hidden = hidden_pages(reg);
 
-	if (!hidden)
-		return false;
-	for_each_zone(zone, reg->zones)
-		if (may_serve(want, zone, hidden))
-			return true;
-	return false;
+	return hidden && vmscan_would_serve(reg, want, hidden);
 }
 
 /* The states */
@@ -274,12 +261,8 @@ static bool is_held_off(struct slow_request *s, uint64_t *until_ns)
 	struct vmscan_want want = want_of(s);
 
 	want.flags |= PAGE_CLAIMANT;
-	if (!claim_is_others(s->reg, until_ns))
-		return false;
-	for_each_zone(zone, s->reg->zones)
-		if (may_serve(&want, zone, 0))
-			return true;
-	return false;
+	return claim_is_others(s->reg, until_ns) &&
+	       vmscan_would_serve(s->reg, &want, 0);
 }
 
 /* Until that claim ends, or may be ended; not at all, if it has ended. */
@@ -327,10 +310,7 @@ static bool is_enough(void *arg)
 	struct slow_request *s = arg;
 	const struct vmscan_want want = want_of(s);
 
-	for_each_zone(zone, s->reg->zones)
-		if (may_serve(&want, zone, 0))
-			return true;
-	return false;
+	return vmscan_would_serve(s->reg, &want, 0);
 }
 
 /* May what the request's scope or flags forbid have helped? */

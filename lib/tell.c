@@ -2,6 +2,7 @@
 /* tell.c - see tell.h. */
 #include "tell.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -14,6 +15,14 @@
 /* A pipe that is writable takes so much at once (POSIX: PIPE_BUF). */
 #define PIECE_BYTES	4096u
 #define SIGPIPE_BIT	(1ull << (SIGPIPE - 1))
+
+void tell_program(struct strbuf *sb)
+{
+	strbuf_str(sb, program_invocation_short_name);
+	strbuf_str(sb, "[");
+	strbuf_u64(sb, (uint64_t)sys_getpid());
+	strbuf_str(sb, "]");
+}
 
 /* The kernel's own set of signals: 64 bits. */
 static uint64_t mask_signals(int how, uint64_t set)

@@ -10,6 +10,9 @@
 
 #include "base/strbuf.h"
 
+/* Adds whose line it is: name[pid]. */
+void tell_program(struct strbuf *sb);
+
 /* Writes @sb to standard error, as far as that takes it at once. */
 void tell_stderr(const struct strbuf *sb);
 

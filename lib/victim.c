@@ -31,15 +31,6 @@ static void *make_id(struct pp_pool *pool, size_t bytes)
 	return pool_alloc_own(pool, bytes, PP_MEMALLOC);
 }
 
-static void free_id(struct pp_pool *pool, void *id)
-{
-	struct pcp *pcp = pool_enter(pool);
-
-	pool_free(pool, pcp, id, pool_word(pool, id));
-	pool_leave(pcp);
-	inline_reclaim_end(&pool->registry, INLINE_RECLAIM_FREE);
-}
-
 static void check_id(const void *id, const void *self, const char *entry)
 {
 	if (self != id)
@@ -92,7 +83,7 @@ void pp_victim_unregister(struct pp_victim_id *id)
 	check_id(id, id->self, "pp_victim_unregister");
 	victim_del(&id->victim);
 	id->self = NULL;
-	free_id(id->pool, id);
+	pool_free_own(id->pool, id);
 }
 
 unsigned pp_victim_enter(struct pp_victim_id *id)
@@ -162,5 +153,5 @@ void pp_oom_notifier_unregister(struct pp_oom_notifier_id *id)
 	check_id(id, id->self, "pp_oom_notifier_unregister");
 	oom_notifier_del(&id->notifier);
 	id->self = NULL;
-	free_id(id->pool, id);
+	pool_free_own(id->pool, id);
 }

@@ -74,16 +74,22 @@ static bool can_call_back(struct pcp_registry *reg, unsigned flags)
 
 /* For a request */
 
+bool vmscan_would_serve(struct pcp_registry *reg,
+			const struct vmscan_want *want, uint64_t more_pages)
+{
+	for_each_zone(zone, reg->zones)
+		if ((!want->only || want->only == zone) &&
+		    zone_free_pages(zone) + more_pages >=
+		    want->nr_pages + page_floor_pages(zone, want->flags))
+			return true;
+	return false;
+}
+
 static bool would_be_served(void *arg)
 {
 	const struct scan *scan = arg;
 
-	for_each_zone(zone, scan->reg->zones)
-		if ((!scan->want->only || scan->want->only == zone) &&
-		    zone_free_pages(zone) >= scan->want->nr_pages +
-		    page_floor_pages(zone, scan->want->flags))
-			return true;
-	return false;
+	return vmscan_would_serve(scan->reg, scan->want, 0);
 }
 
 /* Harder and harder; objects freed. */

@@ -33,6 +33,10 @@ struct vmscan_want {
 	uint64_t	deadline_ns;
 };
 
+/* Would it be served, with so many free pages more than there are?  A look. */
+bool vmscan_would_serve(struct pcp_registry *reg,
+			const struct vmscan_want *want, uint64_t more_pages);
+
 /**
  * vmscan_direct() - free memory for a request that would fail.
  *
