@@ -19,7 +19,7 @@ layers="
 9	vmscan drain_service helper_thread reclaimd show_waiting
 10	oom inline_reclaim slowpath
 11	slab slab_class slab_number slab_books mempool
-12	pool pool_set watch show diagnose check cache api numa reclaim victim extent reserve
+12	pool pool_alloc pool_set watch show diagnose check cache api numa reclaim victim extent reserve
 12	failure failure_report fault_hook
 "
 
