@@ -10,6 +10,18 @@
 #include "os/os.h"
 #include "pcp.h"
 
+__thread _Atomic uint64_t *callback_got_on;
+
+/* Now. */
+static void note_got_on(struct callback *cb)
+{
+	uint64_t now = os_now_ns();
+
+	store_relaxed(&cb->since_ns, now);
+	if (callback_got_on)
+		store_relaxed(callback_got_on, now);
+}
+
 void callback_list_init(struct callback_list *list, enum lock_rank rank)
 {
 	lock_init(&list->lock, rank);
@@ -101,7 +113,7 @@ void callback_enter(struct callback *cb)
 	VM_BUG_ON(cb->dead);		/* C2 */
 	VM_BUG_ON(cb->inside);		/* C3 */
 	cb->inside = thread_identity();
-	store_relaxed(&cb->since_ns, os_now_ns());
+	note_got_on(cb);
 }
 
 void callback_leave(struct callback *cb)
@@ -169,7 +181,7 @@ void callback_progress(struct callback *cb, uint64_t nr)
 {
 	struct callback_list *list = cb->list;
 
-	store_relaxed(&cb->since_ns, os_now_ns());
+	note_got_on(cb);
 	if (!nr)
 		return;
 	add_relaxed(&list->nr_done, nr);

@@ -43,6 +43,11 @@
 /* Unless the list is told otherwise. */
 #define CALLBACK_STUCK_NS	500000000ull
 
+/* Where the thread notes, too, that it gets on: if its job are callbacks. */
+#pragma GCC visibility push(hidden)
+extern __thread _Atomic uint64_t *callback_got_on;
+#pragma GCC visibility pop
+
 struct callback {
 	/* const after callback_add() */
 	char			name[CALLBACK_NAME_BYTES];

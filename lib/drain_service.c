@@ -9,9 +9,6 @@
 #include "purge.h"
 #include "trace.h"
 
-/* Between two looks whether reclaimd has gone away, into a callback. */
-#define LOOK_NS		20000000ull
-
 static bool is_served(struct drain_service *ds, uint32_t ticket)
 {
 	/* Acquire: pairs with the release in serve(). */
@@ -63,11 +60,6 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 	return then_ns > now_ns ? then_ns - now_ns : 0;
 }
 
-static bool is_attended(struct drain_service *ds)
-{
-	return load_relaxed(&ds->has_thread) && !load_relaxed(&ds->is_away);
-}
-
 /* Where nobody else does: drains, unless the next drain has to wait. */
 static void serve_self(struct drain_service *ds, uint32_t ticket)
 {
@@ -81,17 +73,15 @@ static void serve_self(struct drain_service *ds, uint32_t ticket)
 }
 
 /* One step of a request: drains, or sleeps until that may be worth while. */
-static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns,
-		   bool by_thread)
+static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
 {
 	uint32_t seen = load_relaxed(&ds->done);
 	uint64_t wait_ns = left_ns;
 
 	if (is_served(ds, ticket))
 		return;
-	if (by_thread && is_attended(ds)) {
+	if (load_relaxed(&ds->has_thread)) {
 		pcp_kick_reclaimd(ds->reg);
-		wait_ns = min_u64(left_ns, LOOK_NS);
 	} else {
 		serve_self(ds, ticket);
 		wait_ns = min_u64(left_ns, until(load_relaxed(&ds->next_ns),
@@ -101,7 +91,7 @@ static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns,
 		waitq_sleep_for(&ds->done, seen, wait_ns);
 }
 
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread)
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns)
 {
 	uint64_t deadline = os_now_ns() + min_u64(wait_ns, DRAIN_WAIT_NS), left;
 	uint32_t ticket = add_relaxed(&ds->wanted, 1) + 1;
@@ -111,7 +101,7 @@ bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread)
 		left = until(deadline, os_now_ns());
 		if (!left)
 			return false;
-		pursue(ds, ticket, left, by_thread);
+		pursue(ds, ticket, left);
 	}
 	return true;
 }
@@ -173,7 +163,6 @@ unsigned drain_idle(struct drain_service *ds, struct pcp *own,
 void drain_service_forget(struct drain_service *ds)
 {
 	store_relaxed(&ds->has_thread, false);
-	store_relaxed(&ds->is_away, false);
 	store_relaxed(&ds->done, load_relaxed(&ds->wanted));
 	store_relaxed(&ds->next_ns, 0);
 }

@@ -6,9 +6,7 @@
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine
  * times what the last one took: they have a tenth of a CPU at the most.
- * reclaimd drains; where there is no thread, or it is in a callback of the
- * program, which may wait for a lock that the request's thread holds, or the
- * request says that it holds such locks, those who want a drain do it
+ * reclaimd drains; where there is no thread, those who want a drain do it
  * themselves under the same rule, one at a time.
  *
  * What drained caches held is nowhere for a moment; who adds everything up sees
@@ -40,8 +38,7 @@ struct drain_service {
 	_Atomic uint64_t	next_idle_ns;	/* at caches */
 	_Atomic uint64_t	next_look_ns;	/* at what is spare, too */
 	_Atomic bool		has_nothing;	/* there was nothing to do */
-	_Atomic bool		has_thread;	/* reclaimd's word, as this: */
-	_Atomic bool		is_away;	/* in callbacks */
+	_Atomic bool		has_thread;	/* reclaimd's word */
 	_Atomic uint32_t	sequence;	/* odd: a drain is under way */
 };
 
@@ -53,13 +50,13 @@ void drain_service_forget(struct drain_service *ds);
 /**
  * drain_ask() - have all caches emptied that hold anything now.
  * @wait_ns: how long to wait, DRAIN_WAIT_NS at the most.
- * @by_thread: reclaimd is to do it, if there is one; else the caller does it,
- *	       when the next drain may begin.
  *
+ * reclaimd does it, if there is one; else the caller, when the next drain may
+ * begin.
  * Context: no lock held, the thread's cache left.  Waits.
  * Return: false if that time passed.
  */
-bool drain_ask(struct drain_service *ds, uint64_t wait_ns, bool by_thread);
+bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
 
 /**
  * drain_now() - the same at once and by the caller, for a program that asks

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/fault.h"
+#include "call_service.h"
 #include "pagepool/stat.h"
 #include "pool.h"
 
@@ -57,4 +58,9 @@ int pagepool_fault_check(void)
 		err = err ? err : ret;
 	}
 	return err;
+}
+
+bool pagepool_call_is_background(void)
+{
+	return call_is_posted();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault_hook.h - the fault points, for the project's own tests of the shared
- * library (layer 12).
+ * fault_hook.h - the fault points, and who calls back, for the project's own
+ * tests of the shared library (layer 12).
  *
  * Exported under PAGEPOOL_PRIVATE.  Points have numbers from 0 up, as
  * base/fault.h lists them.
@@ -25,6 +25,9 @@ bool pagepool_fault_fired(unsigned point);
 
 /* pp_pool_check() of all pools: 0, or the first error. */
 int pagepool_fault_check(void);
+
+/* In a callback: does nobody wait for it, since it is called for reclaimd? */
+bool pagepool_call_is_background(void);
 
 #pragma GCC visibility pop
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * helper_thread.h - threads of the pool's own (layer 9).
+ * helper_thread.h - threads of the pool's own (layer 8).
  *
  * Such a thread blocks all signals, for the program's handlers are not to run
  * on it.  Its stack is reserved by the pool and small, with a page without

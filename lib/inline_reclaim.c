@@ -2,6 +2,7 @@
 /* inline_reclaim.c - see inline_reclaim.h. */
 #include "inline_reclaim.h"
 
+#include "call_service.h"
 #include "drain_service.h"
 #include "node.h"
 #include "os/os.h"
@@ -17,7 +18,8 @@
 static void reclaim_inline(struct pcp_registry *reg, struct zone *zone,
 			   unsigned flags, uint64_t now)
 {
-	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone))
+	if (!load_relaxed(&zone->reclaim_wanted) || vmscan_is_hopeless(zone) ||
+	    call_service_has_threads(reg->calls))
 		return;
 	vmscan_balance(reg, zone, flags, now + INLINE_RECLAIM_NS);
 	if (!vmscan_is_hopeless(zone))

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "base/bug.h"
+#include "call_service.h"
 #include "node.h"
 #include "os/os.h"
 #include "scope.h"
@@ -138,55 +139,72 @@ void oom_notifier_del(struct oom_notifier *n)
 
 /* Steps */
 
-/* What the time says about the victim under way; lock held. */
-static enum oom_todo look_at_current(struct oom *oom, uint64_t grace_ns,
-				     uint64_t now_ns, uint64_t *until_ns)
+/* Lock held.  Is anybody inside who does not come back in time? */
+static bool may_force(const struct victim *v)
 {
-	struct victim *v = oom->current;
+	return v->state == VICTIM_CANCELLED && !v->cb.inside && !v->cb.dead;
+}
 
-	*until_ns = v->cancelled_ns + grace_ns;
-	if (v->state == VICTIM_CANCELLED && now_ns >= *until_ns &&
-	    !v->cb.inside && !v->cb.dead) {
-		set_state(v, VICTIM_FORCED);
-		v->forced_ns = now_ns;
-		if (v->ops.force) {
-			callback_enter(&v->cb);
-			return OOM_TODO_FORCE;
-		}
-	}
+/* Lock held.  When there is something to do. */
+static uint64_t due_ns(const struct oom *oom, uint64_t grace_ns)
+{
+	const struct victim *v = oom->current;
+
+	if (!v)
+		return oom->chooser ? oom->chooser_since_ns +
+			load_relaxed(&oom->victims.stuck_ns) : 0;
 	if (v->state == VICTIM_FORCED)
-		*until_ns = v->forced_ns + grace_ns;
-	else if (now_ns >= *until_ns)	/* cancel() has not returned */
-		*until_ns += grace_ns;
-	if (now_ns < *until_ns)
-		return OOM_TODO_WAIT;
-	set_state(v, VICTIM_SKIPPED);
-	return OOM_TODO_CHOOSE;
+		return v->forced_ns + grace_ns;
+	/* If cancel() has not returned: as long again. */
+	return v->cancelled_ns + grace_ns * (may_force(v) ? 1 : 2);
+}
+
+uint64_t oom_due_ns(struct oom *oom, uint64_t grace_ns)
+{
+	uint64_t due;
+
+	callback_hold(&oom->victims);
+	due = due_ns(oom, grace_ns);
+	callback_let_go(&oom->victims);
+	return due;
+}
+
+/* Lock held.  Its time is over; is the caller to run force()? */
+static bool step_current(struct victim *v, uint64_t now_ns)
+{
+	if (!may_force(v)) {
+		set_state(v, VICTIM_SKIPPED);
+		return false;
+	}
+	set_state(v, VICTIM_FORCED);
+	v->forced_ns = now_ns;
+	if (v->ops.force)
+		callback_enter(&v->cb);
+	return v->ops.force != NULL;
 }
 
 enum oom_todo oom_look(struct oom *oom, uint64_t grace_ns, uint64_t now_ns,
 		       uint64_t *until_ns, struct victim **v)
 {
-	enum oom_todo todo = OOM_TODO_CHOOSE;
-	enum victim_state before = VICTIM_ALIVE;
+	enum oom_todo todo = OOM_TODO_WAIT;
+	bool moved = false;
 
 	callback_hold(&oom->victims);
-	*v = oom->current;
-	if (*v) {
-		before = (*v)->state;
-		todo = look_at_current(oom, grace_ns, now_ns, until_ns);
+	*until_ns = due_ns(oom, grace_ns);
+	/* Each round brings the victim to its next state. */
+	while (oom->current && todo == OOM_TODO_WAIT && now_ns >= *until_ns) {
+		*v = oom->current;
+		moved = true;
+		if (step_current(*v, now_ns))
+			todo = OOM_TODO_FORCE;
+		*until_ns = due_ns(oom, grace_ns);
 	}
-	if (todo == OOM_TODO_CHOOSE && oom->chooser) {
-		*until_ns = oom->chooser_since_ns +
-			    load_relaxed(&oom->victims.stuck_ns);
-		if (now_ns < *until_ns)
-			todo = OOM_TODO_WAIT;
-	}
-	if (todo == OOM_TODO_CHOOSE) {
+	if (todo == OOM_TODO_WAIT && now_ns >= *until_ns) {
 		oom->chooser = thread_identity();
 		oom->chooser_since_ns = now_ns;
+		todo = OOM_TODO_CHOOSE;
 	}
-	if (*v && (*v)->state != before)
+	if (moved)
 		let_go_moved(oom);
 	else
 		callback_let_go(&oom->victims);
@@ -248,7 +266,7 @@ static bool may_notify(const struct callback *cb PP_UNUSED,
 }
 
 /* Runs all; has any freed something? */
-static bool notify(struct oom *oom, const struct oom_want *want)
+static bool notify(struct oom *oom, uint64_t nr_pages)
 {
 	bool is_chooser = true, any = false;
 	struct callback_walk walk = {
@@ -262,7 +280,7 @@ static bool notify(struct oom *oom, const struct oom_want *want)
 		struct oom_notifier *n =
 			container_of(cb, struct oom_notifier, cb);
 
-		any = n->ops.notify(n->ops.arg, want->nr_pages) || any;
+		any = n->ops.notify(n->ops.arg, nr_pages) || any;
 		is_chooser = keep_choosing(oom);
 	}
 	scope_leave(scope);
@@ -345,14 +363,14 @@ static struct victim *condemn(struct oom *oom, uint32_t number)
 }
 
 /* Chooses, and cancels whom it chose.  False: there is nobody. */
-static bool choose(struct pcp_registry *reg, const struct oom_want *want)
+static bool choose(struct pcp_registry *reg, const struct vmscan_want *want)
 {
 	struct oom *oom = reg->oom;
 	uint64_t managed_pages = 0;
 	struct victim *v;
 	uint32_t number;
 
-	if (load_relaxed(&oom->notifiers.nr) && notify(oom, want)) {
+	if (load_relaxed(&oom->notifiers.nr) && notify(oom, want->nr_pages)) {
 		vmstat_add(reg->vmstat, EVENT_OOM_NOTIFIED, 1);
 		stop_choosing(oom, true);
 		return true;
@@ -387,52 +405,85 @@ static void force(struct pcp_registry *reg, struct victim *v)
 
 /* Is it time to go back?  An attempt has just failed, so that what looks like
  * enough counts only when @has_waited. */
-static bool is_over(struct pcp_registry *reg, const struct oom_want *want,
+static bool is_over(struct pcp_registry *reg, const struct vmscan_want *want,
 		    uint32_t released, bool has_waited)
 {
 	return load_relaxed(&reg->oom->nr_released) != released ||
-	       oom_is_own(reg) || (has_waited && want->enough(want->arg));
+	       oom_is_own(reg) ||
+	       (has_waited && vmscan_would_serve(reg, want, 0));
+}
+
+/* A call of the service: the step that is due. */
+struct oom_call {
+	struct call		call;		/* first, and then: */
+	struct {
+		bool		is_nobody;
+	} result;
+	struct pcp_registry	*reg;
+	struct oom_want		want;
+	uint32_t		released;	/* when the request came */
+	bool			has_waited;
+};
+
+CALL_ASSERT(struct oom_call);
+
+static void run_step(struct call *call)
+{
+	struct oom_call *c = container_of(call, struct oom_call, call);
+	struct oom *oom = c->reg->oom;
+	uint64_t until_ns;
+	struct victim *v;
+
+	c->result.is_nobody = false;
+	switch (oom_look(oom, c->want.grace_ns, os_now_ns(), &until_ns, &v)) {
+	case OOM_TODO_CHOOSE:
+		/* One may have exited since. */
+		if (is_over(c->reg, &c->want.want, c->released, c->has_waited))
+			stop_choosing(oom, false);
+		else
+			c->result.is_nobody = !choose(c->reg, &c->want.want);
+		break;
+	case OOM_TODO_FORCE:
+		force(c->reg, v);
+		break;
+	default:
+		break;
+	}
 }
 
 static enum oom_result release_counted(struct pcp_registry *reg,
 				       const struct oom_want *want)
 {
-	struct oom *oom = reg->oom;
-	uint32_t released = load_relaxed(&oom->nr_released), seen;
-	uint64_t now, until;
-	bool has_waited = false;
-	struct victim *v;
+	struct oom_call c = {
+		.call = {
+			.run = run_step,
+			.bytes = sizeof(c),
+			.result_bytes = sizeof(c.result),
+		},
+		.reg = reg,
+		.want = *want,
+		.released = load_relaxed(&reg->oom->nr_released),
+	};
+	uint64_t deadline = want->want.deadline_ns, now, due;
+	uint32_t seen;
 
-	/* Each round has done a step of some victim's, or slept until one was
-	 * due; it ends at the deadline. */
-	for (;;) {
+	/* Each round has had a step of some victim's done, or slept until one
+	 * was due; it ends at the deadline. */
+	for (;; c.has_waited = true) {
 		seen = load_relaxed(&reg->memwait.freed);
-		if (is_over(reg, want, released, has_waited))
+		if (is_over(reg, &want->want, c.released, c.has_waited))
 			return OOM_PROGRESS;
 		now = os_now_ns();
-		if (now >= want->deadline_ns)
+		if (now >= deadline)
 			return OOM_LATE;
-		if (load_relaxed(&oom->nr_disabled))
+		if (load_relaxed(&reg->oom->nr_disabled))
 			return OOM_NONE;
-		switch (oom_look(oom, want->grace_ns, now, &until, &v)) {
-		case OOM_TODO_CHOOSE:
-			/* One may have exited since. */
-			if (is_over(reg, want, released, has_waited)) {
-				stop_choosing(oom, false);
-				return OOM_PROGRESS;
-			}
-			if (!choose(reg, want))
-				return OOM_NONE;
-			break;
-		case OOM_TODO_FORCE:
-			force(reg, v);
-			break;
-		case OOM_TODO_WAIT:
-			until = min_u64(until, want->deadline_ns);
-			memwait_sleep(&reg->memwait, seen, until - now);
-			break;
-		}
-		has_waited = true;
+		due = min_u64(oom_due_ns(reg->oom, want->grace_ns), deadline);
+		if (due > now)
+			memwait_sleep(&reg->memwait, seen, due - now);
+		else if (call_make(reg->calls, &c.call, deadline) &&
+			 c.result.is_nobody)
+			return OOM_NONE;
 	}
 }
 
@@ -441,8 +492,8 @@ enum oom_result oom_release(struct pcp_registry *reg,
 {
 	enum oom_result result;
 
-	VM_BUG_ON(want->flags & (PP_NOFS | PP_MEMALLOC | PP_NOWAIT |
-				 PP_NORETRY | PP_RETRY_MAYFAIL));
+	VM_BUG_ON(want->want.flags & (PP_NOFS | PP_MEMALLOC | PP_NOWAIT |
+				      PP_NORETRY | PP_RETRY_MAYFAIL));
 	memwait_begin(&reg->memwait);
 	result = release_counted(reg, want);
 	memwait_end(&reg->memwait);

@@ -11,13 +11,13 @@
  *	  +--------------+------ EXITED <---+------------------+
  *	                     pp_victim_exited(), unregistering
  *
- * There is no thread that does it, and no lock is held over a callback.  A step
- * is done by whichever requester is there when its time has come; so one that
- * is stuck in cancel() or force() holds nobody: after twice the grace the next
- * victim is chosen.  (force() is not called while cancel() runs.)
+ * No lock is held over a callback.  A step is done by a thread of
+ * call_service.h, for whichever requester is there when its time has come; one
+ * that is stuck in cancel() or force() holds nobody: after twice the grace the
+ * next victim is chosen.  (force() is not called while cancel() runs.)
  *
  * Choosing means calling all notifiers and then usage() of all victims, by one
- * requester at a time, the chooser.  One that does not get on for the victims'
+ * thread at a time, the chooser.  One that does not get on for the victims'
  * stuck_ns is replaced; what it chooses later counts for nothing.
  *
  * Who waits is one who waits for memory (memwait.h): it is counted and reads
@@ -35,7 +35,7 @@
 
 #include "callback.h"
 #include "pagepool/reclaim.h"
-#include "pcp.h"
+#include "vmscan.h"
 
 #define OOM_ADJ_NEVER	(-1000)
 #define OOM_ADJ_MAX	1000
@@ -92,13 +92,9 @@ extern __thread uint32_t victim_of_thread;
 
 /* What a request wants of it. */
 struct oom_want {
-	uint64_t	nr_pages;
-	unsigned	flags;		/* PP_* */
-	uint64_t	deadline_ns;
+	struct vmscan_want want;	/* is it served by now? asked after
+					 * each wait */
 	uint64_t	grace_ns;	/* until force(), and once more */
-	bool		(*enough)(void *arg);	/* is it worth a try? asked
-						 * after each wait */
-	void		*arg;
 };
 
 enum oom_result {
@@ -129,6 +125,9 @@ enum oom_todo {
 	OOM_TODO_WAIT,		/* until something moves, or @until_ns */
 };
 
+/* When the next step is due; 0: now. */
+uint64_t oom_due_ns(struct oom *oom, uint64_t grace_ns);
+
 /**
  * oom_look() - do the steps whose time has come, and say what remains.
  * @until_ns: receives when the next step is due.
@@ -140,8 +139,8 @@ enum oom_todo oom_look(struct oom *oom, uint64_t grace_ns, uint64_t now_ns,
 /**
  * oom_release() - have memory given up by notifiers, or by a victim.
  *
- * Context: no lock held, the thread's cache left; runs callbacks, in a scope of
- * PP_MEMALLOC, and waits.  Not for requests that no victim is to die for, or
+ * Context: no lock held, the thread's cache left; has callbacks run, in a scope
+ * of PP_MEMALLOC, and waits.  Not for requests that no victim is to die for, or
  * in whose name nothing may be called.
  * Return: as above; OOM_PROGRESS without any if it is the caller's own victim
  * that is to end.

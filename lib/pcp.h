@@ -172,6 +172,7 @@ struct pcp_registry {
 	struct slab_heap *heap;	/* for flush_small() */
 	/* for those above */
 	struct drain_service *drain_service;
+	struct call_service *calls;	/* NULL: who wants a call makes it */
 	struct callback_list *shrinkers;
 	struct pressure	*pressure;
 	struct oom	*oom;

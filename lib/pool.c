@@ -76,6 +76,7 @@ void pool_fork_prepare(void)
 		lock_fork_take(&pool->heap.lock);
 		lock_fork_take(&pool->pressure.lock);
 		lock_fork_take(&pool->registry.claim_lock);
+		lock_fork_take(&pool->calls.lock);
 	}
 }
 
@@ -83,6 +84,7 @@ void pool_fork_prepare(void)
 void pool_fork_parent(void)
 {
 	for_each_pool(pool) {
+		lock_fork_give(&pool->calls.lock);
 		lock_fork_give(&pool->registry.claim_lock);
 		lock_fork_give(&pool->pressure.lock);
 		lock_fork_give(&pool->heap.lock);
@@ -116,6 +118,7 @@ void pool_fork_child(void)
 
 	for_each_pool(pool) {
 		reclaimd_forget_all(&pool->registry);
+		call_service_forget(&pool->calls);
 		callback_forget_others(&pool->shrinkers);
 		reserves_fork_child(pool);
 		oom_forget_others(&pool->oom);
@@ -160,11 +163,27 @@ static void list_del(struct pp_pool *pool)
 	lock_release(&pool_list_lock);
 }
 
+static bool has_callbacks(struct pp_pool *pool)
+{
+	return load_relaxed(&pool->shrinkers.nr) ||
+	       load_relaxed(&pool->oom.victims.nr) ||
+	       load_relaxed(&pool->oom.notifiers.nr);
+}
+
 void pool_start_threads(struct pp_pool *pool)
 {
+	/* Before reclaimd finds that there is nobody to call. */
+	if (has_callbacks(pool))
+		call_service_start(&pool->calls);
 	/* Without it threads that need a drain do it themselves. */
 	reclaimd_start_all(&pool->registry);
 	watch_start(pool);
+}
+
+void pool_start_calling(struct pp_pool *pool)
+{
+	call_service_start(&pool->calls);
+	pool_start_threads(pool);
 }
 
 void pool_start_own_threads(struct pp_pool *pool)
@@ -215,6 +234,12 @@ static struct reclaimd *reclaimd_storage(struct pp_pool *pool)
 		pool->nodes->nr * SLAB_ZONE_BYTES);
 }
 
+/* What it takes to call back is taken now, and not at the limit. */
+static void begin_calling(struct pcp_registry *reg)
+{
+	pool_leave(pool_enter(container_of(reg, struct pp_pool, registry)));
+}
+
 static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 {
 	struct pcp_registry *reg = &pool->registry;
@@ -225,6 +250,8 @@ static void init_reclaim(struct pp_pool *pool, const struct pp_config *config)
 	reg->oom = &pool->oom;
 	pressure_init(&pool->pressure, (int)config->pressure_signal);
 	reg->pressure = &pool->pressure;
+	call_service_init(&pool->calls, reg, begin_calling);
+	reg->calls = &pool->calls;
 	drain_service_init(&pool->drain_service, reg);
 	reg->drain_service = &pool->drain_service;
 	pool_set_waits(pool, config);
@@ -384,12 +411,11 @@ int pool_exit(struct pp_pool *pool)
 	bool has_thread;
 	int err;
 
-	/* The thread may be in a callback that waits for the caller. */
-	if (load_relaxed(&pool->shrinkers.nr) ||
-	    load_relaxed(&pool->oom.victims.nr) ||
-	    load_relaxed(&pool->oom.notifiers.nr) || pool->reserves)
+	/* A thread may be in a callback that waits for the caller. */
+	if (has_callbacks(pool) || pool->reserves)
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
+	call_service_stop(&pool->calls);
 	reclaimd_stop_all(&pool->registry);
 	err = is_in_use(pool) ? -EBUSY : pcp_detach_all(&pool->registry);
 	if (err) {

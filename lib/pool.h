@@ -42,6 +42,7 @@ struct pp_pool {
 	struct vmstat		vmstat;
 	struct slab_heap	heap;
 	struct drain_service	drain_service;
+	struct call_service	calls;
 	struct callback_list	shrinkers;
 	struct oom		oom;
 	struct pressure		pressure;
@@ -123,6 +124,9 @@ int pool_follow_limit(struct pcp_registry *reg);
  * Context: not from inside an allocation; no lock held.
  */
 void pool_start_threads(struct pp_pool *pool);
+
+/* Before a callback is registered, and then as above: threads that call it. */
+void pool_start_calling(struct pp_pool *pool);
 
 /* The same for calls of a user of the library that are no allocations: in the
  * child of a fork a pool has no threads until there is one of these.  Those of

@@ -354,6 +354,8 @@ void pool_set_waits(struct pp_pool *pool, const struct pp_config *config)
 	set_stuck(&pool->shrinkers, config->oom_timeout_ns);
 	set_stuck(&pool->oom.victims, config->oom_timeout_ns);
 	set_stuck(&pool->oom.notifiers, config->oom_timeout_ns);
+	call_service_set_stuck(&pool->calls,
+			       config->oom_timeout_ns / STUCK_DIVISOR);
 }
 
 /* By name */

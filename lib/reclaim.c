@@ -53,9 +53,9 @@ int pp_shrinker_register(struct pp_pool *pool,
 	id->shrinker.ops.name = id->shrinker.cb.name;
 	id->self = id;
 	*out = id;
+	pool_start_calling(pool);
 	shrinker_add(&pool->shrinkers, &id->shrinker);
 	vmscan_revive(&pool->registry);
-	pool_start_own_threads(pool);
 	return 0;
 }
 

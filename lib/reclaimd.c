@@ -83,14 +83,69 @@ static bool is_first(const struct reclaimd *r)
 	return r->zone->index == 0;
 }
 
-/* Callbacks may take as long as they like: who wants a drain need not wait. */
-static void call_back(struct reclaimd *r, bool is_away)
+static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 {
-	if (is_first(r))
-		store_relaxed(&r->reg->drain_service->is_away, is_away);
+	return then_ns > now_ns ? then_ns - now_ns : 0;
+}
+
+/* Tasks of others */
+
+/* False: nobody is there for it, or nothing to call. */
+static bool give_task(struct reclaimd *r, struct reclaimd_task *task,
+		      void (*run)(struct call *call))
+{
+	if (!load_relaxed(&r->reg->shrinkers->nr))
+		return false;
+	task->call = (struct call){ .run = run, .bytes = sizeof(*task) };
+	task->reclaimd = r;
+	store_relaxed(&task->is_out, true);
+	if (call_post(r->reg->calls, &task->call))
+		return true;
+	store_relaxed(&task->is_out, false);
+	return false;
+}
+
+static bool is_under_way(struct reclaimd_task *task)
+{
+	/* Acquire: pairs with the release in end_task(). */
+	return load_acquire(&task->is_out);
+}
+
+static void end_task(struct reclaimd *r, struct reclaimd_task *task)
+{
+	store_release(&task->is_out, false);
+	zone_kick(r->zone);
+}
+
+static struct reclaimd *reclaimd_of(struct call *copy)
+{
+	return container_of(copy, struct reclaimd_task, call)->reclaimd;
 }
 
 /* Balancing */
+
+static bool is_low(struct zone *zone)
+{
+	return zone_free_pages(zone) <= load_relaxed(&zone->high_pages);
+}
+
+static void run_balance(struct call *copy)
+{
+	struct reclaimd *r = reclaimd_of(copy);
+	struct zone *zone = r->zone;
+	uint64_t now = os_now_ns();
+	bool any = vmscan_balance(r->reg, zone, 0, now + RUN_NS);
+
+	vmscan_unthrottle(zone);
+	if (is_low(zone)) {
+		/* Where there is no hope the word stays: nobody kicks in
+		 * vain. */
+		store_relaxed(&zone->reclaim_wanted, true);
+		store_relaxed(&r->next_run_ns,
+			      any ? 0 : os_now_ns() + FAILED_RUN_NS);
+	}
+	end_task(r, &r->run);
+}
 
 /*
  * A run, if one is wanted.  Cleared first: a claim that finds memory low after
@@ -99,32 +154,22 @@ static void call_back(struct reclaimd *r, bool is_away)
 static uint64_t balance(struct reclaimd *r, uint64_t now)
 {
 	struct zone *zone = r->zone;
-	bool any;
+	uint64_t next = load_relaxed(&r->next_run_ns);
 
-	if (vmscan_is_hopeless(zone) ||
-	    !xchg_full(&zone->reclaim_wanted, false))
+	if (is_under_way(&r->run) || vmscan_is_hopeless(zone) ||
+	    !load_relaxed(&zone->reclaim_wanted))
 		return NEVER_NS;
-	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
+	if (now < next)
+		return next - now;
+	xchg_full(&zone->reclaim_wanted, false);
+	if (!is_low(zone) || give_task(r, &r->run, run_balance))
 		return NEVER_NS;
-	call_back(r, true);
-	any = vmscan_balance(r->reg, zone, 0, now + RUN_NS);
-	call_back(r, false);
-	vmscan_unthrottle(zone);
-	if (zone_free_pages(zone) > load_relaxed(&zone->high_pages))
-		return NEVER_NS;
-	/* Where there is no hope the word stays: nobody kicks in vain. */
+	vmscan_give_up(zone);
 	store_relaxed(&zone->reclaim_wanted, true);
-	if (vmscan_is_hopeless(zone))
-		return NEVER_NS;
-	return any ? 0 : FAILED_RUN_NS;
+	return NEVER_NS;
 }
 
 /* Purging */
-
-static uint64_t until(uint64_t then_ns, uint64_t now_ns)
-{
-	return then_ns > now_ns ? then_ns - now_ns : 0;
-}
 
 static uint64_t purge(struct reclaimd *r, uint64_t now)
 {
@@ -153,7 +198,7 @@ static void set_pressure(struct pcp_registry *reg, bool under_pressure)
 static bool is_short(struct pcp_registry *reg)
 {
 	for_each_zone(zone, reg->zones)
-		if (zone_free_pages(zone) <= load_relaxed(&zone->high_pages))
+		if (is_low(zone))
 			return true;
 	return false;
 }
@@ -186,13 +231,21 @@ static void hurry_tick(struct reclaimd *r, uint64_t now)
 					  now + SHORT_TICK_NS);
 }
 
+static void run_share(struct call *copy)
+{
+	struct reclaimd *r = reclaimd_of(copy);
+
+	vmscan_gently(r->reg, os_now_ns() + RUN_NS);
+	end_task(r, &r->share);
+}
+
 /* A share at an event, and one event in so much time: caches are there for a
  * reason, and what is taken from them today is made again tomorrow. */
 static uint64_t answer_outside(struct reclaimd *r, uint64_t now)
 {
 	uint32_t events = load_relaxed(&r->reg->outside_pressure);
 
-	if (events == r->seen_outside)
+	if (events == r->seen_outside || is_under_way(&r->share))
 		return NEVER_NS;
 	if (now < r->next_outside_ns)
 		return r->next_outside_ns - now;
@@ -200,9 +253,7 @@ static uint64_t answer_outside(struct reclaimd *r, uint64_t now)
 	r->next_outside_ns = now + OUTSIDE_INTERVAL_NS;
 	for_each_zone(zone, r->reg->zones)
 		purge_share(zone);
-	call_back(r, true);
-	vmscan_gently(r->reg, now + RUN_NS);
-	call_back(r, false);
+	give_task(r, &r->share, run_share);
 	return NEVER_NS;
 }
 
@@ -328,6 +379,13 @@ static void set_running(struct reclaimd *r, bool is_running)
 					      RECLAIMD_NONE);
 }
 
+/* Whoever they were given to is gone. */
+static void forget_tasks(struct reclaimd *r)
+{
+	store_relaxed(&r->run.is_out, false);
+	store_relaxed(&r->share.is_out, false);
+}
+
 static int reclaimd_start(struct reclaimd *r)
 {
 	int none = RECLAIMD_NONE, err;
@@ -337,6 +395,7 @@ static int reclaimd_start(struct reclaimd *r)
 	pcp_main_exit_hook = on_main_exit;
 	pcp_watch_thread_exit();
 	store_relaxed(&r->stop, false);
+	forget_tasks(r);
 	list_add(r);
 	err = helper_thread_start(&r->thread);
 	if (err)
@@ -384,6 +443,7 @@ void reclaimd_forget_all(struct pcp_registry *reg)
 		/* The stack is used again if the child makes threads of its
 		 * own. */
 		set_running(&reg->reclaimd[zone->index], false);
+		forget_tasks(&reg->reclaimd[zone->index]);
 		store_relaxed(&zone->resting, false);
 		store_relaxed(&zone->nr_throttled, 0);
 		/* Whoever comes first looks what there is to do. */

@@ -4,7 +4,8 @@
  *
  * The kernel's counterpart is kswapd.  For its zone a thread
  *	balances	when a claim left free memory at low or below: shrinkers
- *			are asked until it is above high again (vmscan.h).  Runs
+ *			are asked until it is above high again (vmscan.h), by a
+ *			thread of call_service.h, for they may be stuck.  Runs
  *			that free nothing are repeated up to a bound; then the
  *			zone is hopeless, and left to those who need memory
  *	purges		what was spare for PURGE_DELAY (purge.h)
@@ -26,6 +27,7 @@
  *	a release that makes spare memory excessive	watch_excess, kick
  *	a cache that is granted something		resting, kick
  *	a request for a drain, or pressure		kick
+ *	a run that has ended				is_out, kick
  *
  * Each of these changes its word first and then kick (release), and the thread
  * reads kick (acquire) before it looks at any of them, and whether it is to
@@ -46,10 +48,19 @@
 #ifndef PP_RECLAIMD_H
 #define PP_RECLAIMD_H
 
+#include "call_service.h"
 #include "drain_service.h"
 #include "helper_thread.h"
 
 enum reclaimd_state { RECLAIMD_NONE, RECLAIMD_STARTING, RECLAIMD_RUNNING };
+
+/* What it has done by others, for callbacks are run. */
+struct reclaimd_task {
+	struct call		call;	/* first */
+	struct reclaimd		*reclaimd;
+	/* reclaimd, and then who does it: it is under way.  Not in a copy */
+	_Atomic bool		is_out;
+};
 
 struct reclaimd {
 	/* const after reclaimd_init_all() */
@@ -59,6 +70,7 @@ struct reclaimd {
 	/* any thread */
 	_Atomic int		state;
 	_Atomic bool		stop;
+	_Atomic uint64_t	next_run_ns;	/* after one in vain */
 
 	/* who starts and stops it */
 	struct helper_thread	thread;
@@ -69,6 +81,7 @@ struct reclaimd {
 	uint64_t		next_purge_ns;
 	uint64_t		purge_delay_ns;	/* as it was then */
 	uint64_t		next_outside_ns;
+	struct reclaimd_task	run, share;
 	uint32_t		seen_outside;	/* events that were answered */
 	uint64_t		followed_bytes;	/* see follow_limit() */
 	uint64_t		next_follow_ns;

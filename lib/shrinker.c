@@ -161,23 +161,6 @@ void shrinker_run_all(struct callback_list *list, struct shrink_pass *pass)
 	errno = saved;
 }
 
-uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
-			    unsigned *nr_busy)
-{
-	const struct shrink_pass pass = { .flags = flags };
-	struct callback_walk walk = { .may_enter = may_ask, .arg = &pass };
-	unsigned scope = scope_enter(PP_MEMALLOC);
-	uint64_t sum = 0;
-	int saved = errno;
-
-	for_each_callback(cb, list, &walk)
-		sum += count_one(shrinker_of(cb), flags);
-	*nr_busy = walk.nr_busy;
-	scope_leave(scope);
-	errno = saved;
-	return sum;
-}
-
 /* Because of what a request forbids. */
 static bool is_forbidden(const struct callback *cb, unsigned flags)
 {

@@ -76,11 +76,6 @@ void shrinker_del(struct shrinker *s);
  * left. */
 void shrinker_run_all(struct callback_list *list, struct shrink_pass *pass);
 
-/* Objects that could be freed, all together, of those that may be asked.
- * @nr_busy: as in struct shrink_pass. */
-uint64_t shrinker_count_all(struct callback_list *list, unsigned flags,
-			    unsigned *nr_busy);
-
 /* Is there one that @flags, PP_NOFS included, keep from being asked? */
 bool shrinker_is_any_forbidden(struct callback_list *list, unsigned flags);
 

@@ -213,19 +213,14 @@ static void claim(struct slow_request *s)
 	}
 }
 
-/* reclaimd may be in a shrinker that waits for a lock of the caller's. */
-static bool may_wait_for_reclaimd(const struct slow_request *s)
-{
-	return !(s->flags & PP_NOFS);
-}
-
 static enum slow_state reclaim(struct slow_request *s)
 {
 	struct vmscan_want want = want_of(s);
 	bool in_vain = s->made_progress;
 
 	s->made_progress = false;
-	if (may_wait_for_reclaimd(s))
+	/* A shrinker may wait for a lock that is held with PP_NOFS. */
+	if (!(s->flags & PP_NOFS))
 		vmscan_throttle(s->reg, &want);
 	if (in_vain) {
 		claim(s);
@@ -234,7 +229,7 @@ static enum slow_state reclaim(struct slow_request *s)
 		if (!s->drained)
 			return SLOW_DRAIN;
 	}
-	s->made_progress = vmscan_direct(s->reg, &want) != 0;
+	s->made_progress = vmscan_direct(s->reg, &want, &s->has_more) != 0;
 	if (!s->made_progress)
 		return SLOW_DRAIN;
 	s->nr_no_progress = 0;
@@ -251,7 +246,7 @@ static enum slow_state drain(struct slow_request *s)
 	s->drained = true;
 	vmstat_add(s->reg->vmstat, EVENT_DRAIN_WAITS, 1);
 	drain_ask(s->reg->drain_service, want.deadline_ns > now ?
-		  want.deadline_ns - now : 0, may_wait_for_reclaimd(s));
+		  want.deadline_ns - now : 0);
 	return SLOW_ATTEMPT;
 }
 
@@ -290,8 +285,7 @@ static enum slow_state again(struct slow_request *s)
 		wait_for_claimant(s);
 		return SLOW_ATTEMPT;
 	}
-	if (s->nr_no_progress++ >= SLOWPATH_MAX_RETRIES ||
-	    !vmscan_is_reclaimable(s->reg, s->flags))
+	if (s->nr_no_progress++ >= SLOWPATH_MAX_RETRIES || !s->has_more)
 		return SLOW_OOM;
 	os_yield();
 	return SLOW_ATTEMPT;
@@ -305,9 +299,8 @@ static enum slow_state again(struct slow_request *s)
 #define NO_VICTIMS	(PP_RETRY_MAYFAIL | PP_THISNODE | PP_NOFS | PP_NOIO | \
 			 PP_NORETRY)
 
-static bool is_enough(void *arg)
+static bool is_enough(struct slow_request *s)
 {
-	struct slow_request *s = arg;
 	const struct vmscan_want want = want_of(s);
 
 	return vmscan_would_serve(s->reg, &want, 0);
@@ -326,20 +319,15 @@ static enum failure limit_or_scope(const struct slow_request *s)
 static enum slow_state out_of_memory(struct slow_request *s)
 {
 	struct oom_want want = {
-		.nr_pages = s->nr_pages,
-		.flags = s->flags,
-		.deadline_ns = s->deadline_ns,
 		.grace_ns = load_relaxed(&s->reg->oom_timeout_ns) /
 			    GRACE_DIVISOR,
-		.enough = is_enough,
-		.arg = s,
 	};
 	bool may_choose = !(s->flags & NO_VICTIMS) && oom_is_possible(s->reg);
 
 	/* What victims give up is for whoever had them end. */
 	if (may_choose)
 		claim(s);
-	want.flags = s->flags;
+	want.want = want_of(s);
 	/* Nobody fails or ends if it was just too early to give up: a claim
 	 * has lapsed, perhaps. */
 	s->had_last_try = !s->had_last_try && is_enough(s);

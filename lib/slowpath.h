@@ -75,7 +75,7 @@ struct slow_request {
 	enum failure	why;		/* the first attempt failed */
 
 	/* slowpath_run()'s own; 0 */
-	bool		made_progress, drained, cleaned, has_claim;
+	bool		made_progress, has_more, drained, cleaned, has_claim;
 	bool		had_last_try, was_oom;
 	unsigned	nr_no_progress;
 	uint64_t	start_ns, deadline_ns, since_ns, next_line_ns;

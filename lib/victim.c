@@ -64,6 +64,7 @@ int pp_victim_register(struct pp_pool *pool, const struct pp_victim *victim,
 	id->victim.ops.name = id->victim.cb.name;
 	id->self = id;
 	*out = id;
+	pool_start_calling(pool);
 	victim_add(&pool->oom, &id->victim);
 	return 0;
 }
@@ -142,6 +143,7 @@ int pp_oom_notifier_register(struct pp_pool *pool,
 	id->notifier.ops.name = id->notifier.cb.name;
 	id->self = id;
 	*out = id;
+	pool_start_calling(pool);
 	oom_notifier_add(&pool->oom, &id->notifier);
 	return 0;
 }

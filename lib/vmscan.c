@@ -2,7 +2,11 @@
 /* vmscan.c - see vmscan.h. */
 #include "vmscan.h"
 
+#include <string.h>
+
+#include "base/bits.h"
 #include "base/waitq.h"
+#include "call_service.h"
 #include "node.h"
 #include "os/os.h"
 #include "page_alloc.h"
@@ -16,14 +20,21 @@
 /* Between two looks whether reclaimd still works. */
 #define THROTTLE_STEP_NS	100000000ull
 #define MAX_THROTTLE_STEPS	10u
+/* Of a zone: what a pass may free for others who wait for it, too. */
+#define SHARE_FOR_OTHERS	8u
 
 struct scan {
 	struct pcp_registry	*reg;
 	struct zone		*zone;		/* to be balanced */
 	const struct vmscan_want *want;		/* or what to serve */
 	uint64_t		deadline_ns;
+	uint64_t		given_before;	/* for gave_enough() */
 	unsigned		flags;
-	unsigned		nr_busy;	/* result: of the last pass */
+	bool			clean_only;
+	/* results: of the last pass */
+	unsigned		nr_busy;
+	bool			has_freeable;
+	bool			gave_way;	/* to a request */
 };
 
 static bool never_enough(void *arg PP_UNUSED)
@@ -51,6 +62,7 @@ static struct shrink_pass one_pass(struct scan *scan, unsigned priority,
 {
 	struct shrink_pass pass = {
 		.flags = scan->flags,
+		.clean_only = scan->clean_only,
 		.priority = priority,
 		.deadline_ns = scan->deadline_ns,
 		.for_request = scan->want != NULL,
@@ -60,6 +72,7 @@ static struct shrink_pass one_pass(struct scan *scan, unsigned priority,
 
 	shrinker_run_all(scan->reg->shrinkers, &pass);
 	scan->nr_busy = pass.nr_busy;
+	scan->has_freeable = pass.has_freeable;
 	vmstat_add(scan->reg->vmstat, EVENT_SCANNED,
 		   (int64_t)pass.nr_scanned);
 	if (pass.nr_freed)
@@ -92,145 +105,197 @@ static bool would_be_served(void *arg)
 	return vmscan_would_serve(scan->reg, scan->want, 0);
 }
 
-/* Harder and harder; objects freed. */
-static uint64_t scan_all_priorities(struct scan *scan, bool (*enough)(void *))
+/* What callbacks say that they freed may be nothing of ours. */
+static bool gave_enough(void *arg)
 {
-	struct shrink_pass pass;
+	const struct scan *scan = arg;
+
+	return pcp_given_pages(scan->reg) - scan->given_before >=
+	       scan->want->nr_pages;
+}
+
+/* A call of the service: all shrinkers, harder and harder. */
+struct scan_call {
+	struct call		call;		/* first, and then: */
+	struct {
+		uint64_t	freed;		/* objects */
+		uint64_t	given_pages;	/* that came back for it */
+		unsigned	nr_busy;	/* these as in struct scan */
+		bool		has_freeable;
+	} result;
+	struct pcp_registry	*reg;
+	struct vmscan_want	want;
+	bool			(*enough)(void *arg);
+	unsigned		priority;	/* of the first pass */
+	bool			clean_only, is_direct;
+};
+
+CALL_ASSERT(struct scan_call);
+
+/* The request's pages, and those of the others that wait for the same call, as
+ * far as that is no reason to empty everything. */
+static uint64_t pages_wanted(const struct scan_call *c)
+{
+	uint64_t managed_pages = load_relaxed(&c->reg->zones->managed_pages);
+
+	return c->want.nr_pages +
+	       min_u64(c->call.amount - c->want.nr_pages,
+		       managed_pages / SHARE_FOR_OTHERS);
+}
+
+static void run_scan(struct call *call)
+{
+	struct scan_call *c = container_of(call, struct scan_call, call);
+	struct scan scan = {
+		.reg = c->reg,
+		.want = &c->want,
+		.deadline_ns = c->want.deadline_ns,
+		.given_before = pcp_given_pages(c->reg),
+		.flags = c->want.flags,
+		.clean_only = c->clean_only,
+	};
 	uint64_t freed = 0;
 
-	for (unsigned i = 0; i <= SHRINKER_MAX_PRIORITY; i++) {
-		pass = one_pass(scan, SHRINKER_MAX_PRIORITY - i, enough);
-		freed += pass.nr_freed;
+	c->want.nr_pages = pages_wanted(c);
+	for (unsigned p = c->priority + 1; p-- > 0; ) {
+		freed += one_pass(&scan, p, c->enough).nr_freed;
 		/* Where there is nothing, asking harder brings nothing. */
-		if (!pass.has_freeable || enough(scan) ||
-		    os_now_ns() >= scan->deadline_ns)
+		if (!scan.has_freeable || c->enough(&scan) ||
+		    os_now_ns() >= scan.deadline_ns)
 			break;
 	}
-	return freed;
+	c->result.freed = freed;
+	c->result.given_pages = pcp_given_pages(c->reg) - scan.given_before;
+	c->result.nr_busy = scan.nr_busy;
+	c->result.has_freeable = scan.has_freeable;
+	if (c->is_direct)
+		vmstat_add(c->reg->vmstat, EVENT_DIRECT_PAGES,
+			   (int64_t)c->result.given_pages);
+}
+
+static struct scan_call scan_call(struct pcp_registry *reg,
+				  const struct vmscan_want *want)
+{
+	return (struct scan_call){
+		.call = {
+			.run = run_scan,
+			.bytes = sizeof(struct scan_call),
+			.result_bytes = sizeof(((struct scan_call *)0)->result),
+			.amount = want->nr_pages,
+		},
+		.reg = reg,
+		.want = *want,
+		.enough = would_be_served,
+		.priority = SHRINKER_MAX_PRIORITY,
+	};
+}
+
+/* Which calls are equal: those of ordinary requests. */
+static uint32_t key_of(const struct scan_call *c)
+{
+	return c->want.only ? 0 : 1u | (c->want.flags & PP_NOIO ? 2u : 0) |
+				  (c->priority ? 4u : 0);
+}
+
+/* False: the deadline passed. */
+static bool make_scan(struct scan_call *c)
+{
+	/* Each further round passes over one more that is stuck. */
+	while (!call_make(c->reg->calls, &c->call, c->want.deadline_ns))
+		if (os_now_ns() >= c->want.deadline_ns) {
+			memset(&c->result, 0, sizeof(c->result));
+			c->result.has_freeable = true;	/* for all we know */
+			return false;
+		}
+	return true;
 }
 
 /* What others free who are inside the shrinkers is as good.  Have they, since
  * @done, or is one left that was passed over? */
-static enum callback_wait wait_for_others(const struct scan *scan,
-					  uint64_t done)
+static enum callback_wait wait_for_others(struct pcp_registry *reg,
+					  uint64_t done, uint64_t deadline_ns)
 {
-	return callback_list_wait(scan->reg->shrinkers, done,
-				  scan->deadline_ns);
+	return callback_list_wait(reg->shrinkers, done, deadline_ns);
 }
 
-static uint64_t done_so_far(const struct scan *scan)
+static uint64_t done_so_far(struct pcp_registry *reg)
 {
-	return load_relaxed(&scan->reg->shrinkers->nr_done);
+	return load_relaxed(&reg->shrinkers->nr_done);
 }
 
 /* All have been asked in vain that were free, and nothing was done by others
  * since @done: waits for its turn.  Objects freed; those of others are one. */
-static uint64_t ask_the_busy(struct scan *scan, uint64_t done)
+static uint64_t ask_the_busy(struct scan_call *c, uint64_t done)
 {
 	enum callback_wait result;
-	uint64_t freed = 0;
 
+	c->priority = 0;
+	c->call.key = key_of(c);
 	/* Each round has waited for one that was busy to be left. */
-	while (!freed && scan->nr_busy) {
-		result = wait_for_others(scan, done);
+	while (!c->result.freed && c->result.nr_busy) {
+		result = wait_for_others(c->reg, done, c->want.deadline_ns);
 		if (result == CALLBACK_PROGRESS)
 			return 1;
-		if (result == CALLBACK_LATE)
+		if (result == CALLBACK_LATE || !make_scan(c))
 			break;
-		freed = one_pass(scan, 0, would_be_served).nr_freed;
 	}
-	return freed;
+	return c->result.freed;
 }
 
-uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want)
+uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want,
+		       bool *has_more)
 {
-	struct scan scan = {
-		.reg = reg,
-		.want = want,
-		.deadline_ns = want->deadline_ns,
-		.flags = want->flags,
-	};
-	uint64_t before, freed, done = done_so_far(&scan);
+	struct scan_call c = scan_call(reg, want);
+	uint64_t freed, done = done_so_far(reg);
 
 	VM_BUG_ON(want->flags & PP_MEMALLOC);
+	*has_more = false;
 	if (!can_call_back(reg, want->flags))
 		return 0;
 	TRACE(mm_vmscan_direct_reclaim_begin, want->nr_pages, want->flags);
 	vmstat_add(reg->vmstat, EVENT_DIRECT_RECLAIMS, 1);
-	before = pcp_given_pages(reg);
-	freed = scan_all_priorities(&scan, would_be_served);
-	if (!freed)
-		freed = ask_the_busy(&scan, done);
-	vmstat_add(reg->vmstat, EVENT_DIRECT_PAGES,
-		   (int64_t)(pcp_given_pages(reg) - before));
+	c.is_direct = true;
+	c.call.key = key_of(&c);
+	make_scan(&c);
+	freed = c.result.freed ? c.result.freed : ask_the_busy(&c, done);
+	*has_more = c.result.has_freeable || c.result.nr_busy;
 	TRACE(mm_vmscan_direct_reclaim_end, freed);
 	return freed;
 }
 
 uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	struct scan scan = { .reg = reg, .want = want };
-	struct shrink_pass pass = {
-		.flags = want->flags,
-		.clean_only = true,
-		.deadline_ns = want->deadline_ns,
-		.for_request = true,
-		.enough = would_be_served,
-		.arg = &scan,
-	};
+	struct scan_call c = scan_call(reg, want);
 
-	if (can_call_back(reg, want->flags))
-		shrinker_run_all(reg->shrinkers, &pass);
-	vmstat_add(reg->vmstat, EVENT_SCANNED, (int64_t)pass.nr_scanned);
-	return pass.nr_freed;
-}
-
-bool vmscan_is_reclaimable(struct pcp_registry *reg, unsigned flags)
-{
-	unsigned nr_busy;
-
-	if (!can_call_back(reg, flags))
-		return false;
-	return shrinker_count_all(reg->shrinkers, flags, &nr_busy) || nr_busy;
+	if (!can_call_back(reg, want->flags))
+		return 0;
+	c.priority = 0;
+	c.clean_only = true;
+	make_scan(&c);
+	return c.result.freed;
 }
 
 /* Because the program asks */
 
-struct counted_scan {
-	struct scan	scan;		/* first: see one_pass() */
-	uint64_t	before_pages;
-};
-
-static bool gave_enough(void *arg)
-{
-	const struct counted_scan *cs = arg;
-
-	return pcp_given_pages(cs->scan.reg) - cs->before_pages >=
-	       cs->scan.want->nr_pages;
-}
-
 uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	struct counted_scan cs = {
-		.scan = {
-			.reg = reg,
-			.want = want,
-			.deadline_ns = want->deadline_ns,
-			.flags = want->flags,
-		},
-		.before_pages = pcp_given_pages(reg),
-	};
+	struct scan_call c = scan_call(reg, want);
+	uint64_t given = 0, done;
 
 	if (!can_call_back(reg, want->flags))
 		return 0;
+	c.enough = gave_enough;
 	/* Each further round has waited for somebody else, and ends at the
 	 * deadline. */
 	do {
-		scan_all_priorities(&cs.scan, gave_enough);
-	} while (cs.scan.nr_busy && !gave_enough(&cs) &&
-		 wait_for_others(&cs.scan, done_so_far(&cs.scan)) !=
+		c.want.nr_pages = c.call.amount = want->nr_pages - given;
+		make_scan(&c);
+		done = done_so_far(reg);
+		given += c.result.given_pages;
+	} while (c.result.nr_busy && given < want->nr_pages &&
+		 wait_for_others(reg, done, want->deadline_ns) !=
 		 CALLBACK_LATE);
-	return pcp_given_pages(reg) - cs.before_pages;
+	return given;
 }
 
 /* For a zone */
@@ -243,8 +308,14 @@ static bool is_balanced(void *arg)
 	       load_relaxed(&scan->zone->high_pages);
 }
 
+static bool has_waiters(const struct scan *scan)
+{
+	return load_relaxed(&scan->reg->shrinkers->nr_waiters);
+}
+
 /* From priority 12 to 1; the priority stays while a pass gets as far as the
- * zone's high mark is. */
+ * zone's high mark is.  A request that waits for shrinkers to be left comes
+ * first, or the next pass would be inside again before it. */
 static void balance(struct scan *scan)
 {
 	uint64_t target = max_u64(load_relaxed(&scan->zone->high_pages),
@@ -254,15 +325,17 @@ static void balance(struct scan *scan)
 	uint64_t done;
 
 	for (unsigned i = 0; priority && i < MAX_PASSES; i++) {
-		done = done_so_far(scan);
+		done = done_so_far(scan->reg);
 		pass = one_pass(scan, priority, is_balanced);
 		vmscan_unthrottle(scan->zone);
-		if (is_balanced(scan) ||
+		scan->gave_way = has_waiters(scan);
+		if (scan->gave_way || is_balanced(scan) ||
 		    os_now_ns() >= scan->deadline_ns)
 			break;
 		/* No reason to try harder, or to call it a failure. */
 		if (!pass.nr_freed && pass.nr_busy &&
-		    wait_for_others(scan, done) < CALLBACK_STUCK)
+		    wait_for_others(scan->reg, done, scan->deadline_ns) <
+		    CALLBACK_STUCK)
 			continue;
 		if (pass.nr_scanned < target || !pass.nr_freed)
 			priority--;
@@ -287,7 +360,7 @@ bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 	given = pcp_given_pages(reg) - before;
 	/* What callbacks say that they freed may be nothing of ours. */
 	if (!given && zone_free_pages(zone) <= free_before &&
-	    !is_balanced(&scan) && !scan.nr_busy)
+	    !is_balanced(&scan) && !scan.nr_busy && !scan.gave_way)
 		store_relaxed(&zone->reclaim_failures,
 			      load_relaxed(&reg->shrinkers->nr) ?
 			      failures + 1 : ZONE_MAX_FAILURES);

@@ -7,8 +7,9 @@
  * all it has.  The loop is that of Linux mm/vmscan.c: balance_pgdat() for the
  * background thread, do_try_to_free_pages() for a request.
  *
- * Callbacks run in a scope of PP_MEMALLOC (shrinker.h): what they allocate
- * comes from the reserve, and never reclaims again (V1).
+ * Callbacks are run by the threads of call_service.h, in a scope of PP_MEMALLOC
+ * (shrinker.h): what they allocate comes from the reserve, and never reclaims
+ * again (V1).  Those who want memory wait for them.
  *
  * V1: nobody enters with PP_MEMALLOC in its scope, but for vmscan_clean()
  * V2: a run of a zone whose free pages are above high does not begin a pass
@@ -39,13 +40,16 @@ bool vmscan_would_serve(struct pcp_registry *reg,
 
 /**
  * vmscan_direct() - free memory for a request that would fail.
+ * @has_more: receives whether asking again could bring anything: a shrinker has
+ *	      something still, or is busy.
  *
- * Ends with the first pass after which the request would be served.
- * Context: no lock held, the thread's cache left; runs callbacks.
+ * Ends with the first pass after which the request would be served, and those
+ * that wait for the same pass.
+ * Context: no lock held, the thread's cache left; has callbacks run.
  * Return: objects freed: 0 means no progress.
  */
 uint64_t vmscan_direct(struct pcp_registry *reg,
-		       const struct vmscan_want *want);
+		       const struct vmscan_want *want, bool *has_more);
 
 /* The same for one that is reclaiming itself: once over the shrinkers that
  * neither allocate nor wait. */
@@ -60,6 +64,8 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want);
 
 /**
  * vmscan_balance() - a run: free memory until the zone is above high.
+ *
+ * Runs callbacks in this thread.
  * @flags: of the request, for one that does it on its way; without PP_NOFS.
  * @deadline_ns: for a thread that has something else to do.
  * Return: did any page come back?
@@ -67,20 +73,20 @@ uint64_t vmscan_pages(struct pcp_registry *reg, const struct vmscan_want *want);
 bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 		    unsigned flags, uint64_t deadline_ns);
 
-/* One pass, a sixteenth of what there is, whatever is free: there is pressure
- * from outside. */
+/* One pass in this thread, a sixteenth of what there is, whatever is free:
+ * there is pressure from outside. */
 uint64_t vmscan_gently(struct pcp_registry *reg, uint64_t deadline_ns);
-
-/**
- * vmscan_is_reclaimable() - could more reclaim serve the request?
- * Return: is there a shrinker that it may call and that has something?
- */
-bool vmscan_is_reclaimable(struct pcp_registry *reg, unsigned flags);
 
 /* Has nothing come of the last runs? */
 static inline bool vmscan_is_hopeless(struct zone *zone)
 {
 	return load_relaxed(&zone->reclaim_failures) >= ZONE_MAX_FAILURES;
+}
+
+/* Nobody is there to do a run, or nothing to ask. */
+static inline void vmscan_give_up(struct zone *zone)
+{
+	store_relaxed(&zone->reclaim_failures, ZONE_MAX_FAILURES);
 }
 
 /* There may be something to reclaim from now on: a shrinker was registered. */

@@ -23,7 +23,8 @@
 	X(START, "reclaimd may run already, and nobody was told so") \
 	X(QUEUED, "who waits for a reserve is about to sleep") \
 	X(GRANT, "who waits for a reserve has it, and was not woken yet") \
-	X(CLAIM, "a claim begins or ends, what is kept is as it was")
+	X(CLAIM, "a claim begins or ends, what is kept is as it was") \
+	X(CALL, "a thread has taken a call and not yet made it")
 
 enum delay_point {
 #define X(name, what) DELAY_##name,

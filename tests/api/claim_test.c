@@ -336,8 +336,6 @@ static struct {
 	void		*run;
 } held;
 
-static __thread bool is_the_one;
-
 static void cancel_in_two_parts(void *arg)
 {
 	struct runs *r = arg;
@@ -361,7 +359,6 @@ static void *ask_for_a_page(void *arg)
 
 static void *ask_for_a_run(void *arg)
 {
-	is_the_one = true;
 	*(void **)arg = pp_alloc_pages(contest.pool, RUN_PAGES, PP_NOWARN);
 	return NULL;
 }
@@ -459,7 +456,7 @@ static size_t scan_and_stay(void *arg, struct pp_shrink *shrink)
 	struct runs *r = arg;
 
 	(void)shrink;
-	if (!is_the_one)
+	if (pagepool_call_is_background())
 		return PP_SHRINK_STOP;
 	if (r->nr > 2 * RUN_PAGES - PAGES_BEFORE_STUCK) {
 		pp_free_pages(contest.pool, r->run[--r->nr]);

@@ -28,7 +28,6 @@ struct runs {
 struct scene {
 	struct pp_pool		*pool;
 	struct runs		ballast, spare;
-	pthread_t		asker;
 	struct pp_shrinker_id	*shrinker;
 	struct pp_victim_id	*victim;
 	struct pp_oom_notifier_id *notifier;
@@ -64,7 +63,6 @@ static void drop(struct runs *r)
 static void begin(void)
 {
 	memset(&scene, 0, sizeof(scene));
-	scene.asker = pthread_self();
 	scene.pool = pool_make_one_zone("16M");
 	while (scene.spare.nr < SPARE_PAGES) {
 		scene.spare.run[scene.spare.nr] =
@@ -109,7 +107,7 @@ static size_t shrinker_scan(void *arg, struct pp_shrink *shrink)
 {
 	(void)arg;
 	(void)shrink;
-	if (!pthread_equal(pthread_self(), scene.asker))
+	if (pagepool_call_is_background())
 		return PP_SHRINK_STOP;
 	atomic_fetch_add(&scene.nr_asked, 1);
 	if (scene.asks_inside) {

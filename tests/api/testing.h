@@ -35,6 +35,9 @@
 
 #include "testing_fault.h"
 
+/* lib/fault_hook.h: in a callback, is it called for reclaimd? */
+bool pagepool_call_is_background(void);
+
 #define PAGE		((size_t)PP_PAGE_SIZE)
 /* What the cache of a thread takes, which counts as used. */
 #define CACHE_PAGES	2

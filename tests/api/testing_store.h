@@ -13,7 +13,6 @@
 #include "testing.h"
 
 #include <dirent.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include <pagepool/reclaim.h>
@@ -39,12 +38,10 @@ static inline int thread_id(void)
 	return (int)syscall(SYS_gettid);
 }
 
+/* Is the callback called for reclaimd, or for a request? */
 static inline bool is_reclaimd(void)
 {
-	char name[16] = "";
-
-	prctl(PR_GET_NAME, name);
-	return strcmp(name, "pp-reclaimd") == 0;
+	return pagepool_call_is_background();
 }
 
 static inline void store_unlink(struct store *s, size_t key)

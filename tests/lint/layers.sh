@@ -15,8 +15,8 @@ layers="
 5	node mempolicy
 6	pcp pcp_registry pcp_drain pcp_home
 7	page_alloc
-8	claim callback shrinker pressure purge
-9	vmscan drain_service helper_thread reclaimd show_waiting
+8	claim callback shrinker pressure purge helper_thread call_service
+9	vmscan drain_service reclaimd show_waiting
 10	oom inline_reclaim slowpath
 11	slab slab_class slab_number slab_books mempool
 12	pool pool_alloc pool_set watch show diagnose check cache api numa reclaim victim extent reserve

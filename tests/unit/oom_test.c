@@ -73,19 +73,15 @@ static void fake_add(struct oom *oom, struct fake *f, size_t pages, int adj)
 	victim_add(oom, &f->v);
 }
 
-static bool no(void *arg)
-{
-	(void)arg;
-	return false;
-}
-
+/* For more than there is: it is never served. */
 static struct oom_want want(uint64_t for_ns, uint64_t grace_ns)
 {
 	return (struct oom_want){
-		.nr_pages = 1,
-		.deadline_ns = os_now_ns() + for_ns,
+		.want = {
+			.nr_pages = UINT32_MAX,
+			.deadline_ns = os_now_ns() + for_ns,
+		},
 		.grace_ns = grace_ns,
-		.enough = no,
 	};
 }
 
@@ -416,7 +412,7 @@ static void test_oom_nobody_ends_for_who_is_late(void **state)
 
 	(void)state;
 	alarm(50);
-	f.late_ns = w.deadline_ns;
+	f.late_ns = w.want.deadline_ns;
 	fake_add(&pool->oom, &f, 10, 0);
 	assert_int_equal(oom_release(&pool->registry, &w), OOM_LATE);
 	assert_int_equal(f.nr_cancels, 0);

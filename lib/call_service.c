@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: MIT */
+/* call_service.c - see call_service.h. */
+#include "call_service.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/bug.h"
+#include "base/delay.h"
+#include "base/waitq.h"
+#include "callback.h"
+#include "os/os.h"
+#include "pcp_drain.h"
+
+#define THREAD_NAME		"pp-callback"
+#define MIN_THREADS		3u
+/* Who has no time to wait has none for what takes time. */
+#define MIN_STUCK_NS		10000000ull
+#define NEVER_NS		UINT64_MAX
+
+#define for_each_thread(t, cs)						\
+	for (struct call_thread *t = (cs)->places;			\
+	     t < (cs)->places + (cs)->nr_places; t++)
+
+void call_service_verify(struct call_service *cs)
+{
+	unsigned nr_idle = 0;
+
+	lock_assert_held(&cs->lock);
+	for (struct call *c = cs->head; c; c = c->next)
+		BUG_ON(load_relaxed(&c->state) != CALL_QUEUED);	/* K1 */
+	for_each_thread(t, cs) {
+		nr_idle += t->state == CALL_THREAD_IDLE;
+		for (struct call *c = t->calls; c; c = c->next)
+			BUG_ON(load_relaxed(&c->state) != CALL_RUNNING ||
+			       load_relaxed(&c->thread) != t);	/* K1 */
+	}
+	BUG_ON(nr_idle != cs->nr_idle);				/* K2 */
+}
+
+/* Inside, so that a handler on top of us keeps off the lock. */
+static void hold(struct call_service *cs)
+{
+	pcp_enter_without();
+	lock_acquire(&cs->lock);
+}
+
+static void let_go(struct call_service *cs)
+{
+	if (PP_DEBUG > 0)
+		call_service_verify(cs);
+	lock_release(&cs->lock);
+	pcp_leave_without();
+}
+
+/* When the thread would be stuck, unless it gets on. */
+static uint64_t stuck_at_ns(struct call_service *cs, struct call_thread *t)
+{
+	return load_relaxed(&t->since_ns) + load_relaxed(&cs->stuck_ns);
+}
+
+/* The queue; lock held */
+
+static void enqueue(struct call_service *cs, struct call *call)
+{
+	call->next = NULL;
+	store_relaxed(&call->state, CALL_QUEUED);
+	*cs->tail = call;
+	cs->tail = &call->next;
+}
+
+/* False: it is not in the list. */
+static bool unlink_call(struct call **list, struct call *call)
+{
+	while (*list && *list != call)
+		list = &(*list)->next;
+	if (!*list)
+		return false;
+	*list = call->next;
+	return true;
+}
+
+static void dequeue(struct call_service *cs, struct call *call)
+{
+	struct call **tail = &cs->head;
+
+	if (!unlink_call(&cs->head, call))
+		return;
+	while (*tail)
+		tail = &(*tail)->next;
+	cs->tail = tail;
+}
+
+static void give_to(struct call_thread *t, struct call *call)
+{
+	store_relaxed(&call->thread, t);
+	store_relaxed(&call->state, CALL_RUNNING);
+	call->next = t->calls;
+	t->calls = call;
+}
+
+static bool are_equal(const struct call *a, const struct call *b)
+{
+	return a->key && a->key == b->key && a->run == b->run;
+}
+
+/* Takes @first, and with it those that are equal. */
+static void take(struct call_service *cs, struct call_thread *t,
+		 struct call *first)
+{
+	struct call *next, *copy = &t->copy.call;
+
+	memcpy(t->copy.bytes, first, first->bytes);
+	dequeue(cs, first);
+	if (!first->result_bytes) {
+		/* Posted: the struct is its owner's again. */
+		store_relaxed(&first->state, CALL_DONE);
+		return;
+	}
+	give_to(t, first);
+	for (struct call *call = cs->head; call; call = next) {
+		next = call->next;
+		if (!are_equal(call, copy))
+			continue;
+		copy->amount += call->amount;
+		dequeue(cs, call);
+		give_to(t, call);
+	}
+}
+
+/* The threads */
+
+/* Lock held. */
+static void set_state(struct call_service *cs, struct call_thread *t,
+		      enum call_thread_state state)
+{
+	cs->nr_idle -= t->state == CALL_THREAD_IDLE;
+	cs->nr_idle += state == CALL_THREAD_IDLE;
+	if (t->state == CALL_THREAD_NONE && state != CALL_THREAD_NONE)
+		add_relaxed(&cs->nr_threads, 1);
+	if (t->state != CALL_THREAD_NONE && state == CALL_THREAD_NONE)
+		sub_relaxed(&cs->nr_threads, 1);
+	t->state = state;
+}
+
+static void look_again_at(uint64_t *until_ns, uint64_t then_ns)
+{
+	*until_ns = min_u64(*until_ns, then_ns);
+}
+
+/* Lock held.  May one more work?  If not, @until_ns says when to look again. */
+static bool may_begin(struct call_service *cs, uint64_t now, uint64_t *until_ns)
+{
+	unsigned nr = 0;
+
+	for_each_thread(t, cs)
+		if (t->state == CALL_THREAD_BUSY && stuck_at_ns(cs, t) > now) {
+			look_again_at(until_ns, stuck_at_ns(cs, t));
+			nr++;
+		}
+	return nr < CALL_PARALLEL;
+}
+
+/* Lock held.  Is a thread at it, that is to take the next ones together?  Until
+ * when? */
+static uint64_t merge_until_ns(struct call_service *cs, const struct call *call)
+{
+	uint64_t until = 0;
+
+	for_each_thread(t, cs)
+		if (t->state == CALL_THREAD_BUSY &&
+		    are_equal(call, &t->copy.call))
+			until = max_u64(until, t->merge_until_ns);
+	return until;
+}
+
+/* Lock held.  What to begin with; NULL: nothing, before @until_ns. */
+static struct call *choose(struct call_service *cs, uint64_t now,
+			   uint64_t *until_ns)
+{
+	struct call *last = NULL;
+	uint64_t merge_until;
+
+	*until_ns = NEVER_NS;
+	if (!cs->head || !may_begin(cs, now, until_ns))
+		return NULL;
+	for (struct call *call = cs->head; call; call = call->next) {
+		if (last && are_equal(call, last))
+			continue;
+		last = call;
+		merge_until = merge_until_ns(cs, call);
+		if (merge_until <= now)
+			return call;
+		look_again_at(until_ns, merge_until);
+	}
+	return NULL;
+}
+
+/* Lock held, and let go for the sleep. */
+static void rest(struct call_service *cs, uint64_t now, uint64_t until_ns)
+{
+	uint32_t seen = load_relaxed(&cs->posted);
+
+	look_again_at(&cs->watch_until_ns, until_ns);
+	let_go(cs);
+	if (until_ns == NEVER_NS)
+		waitq_sleep(&cs->posted, seen);
+	else
+		waitq_sleep_for(&cs->posted, seen, until_ns - now);
+	hold(cs);
+	cs->watch_until_ns = NEVER_NS;
+}
+
+/* False: the thread is to end. */
+static bool next_call(struct call_service *cs, struct call_thread *t)
+{
+	uint64_t now, until_ns;
+	struct call *call = NULL;
+
+	hold(cs);
+	set_state(cs, t, CALL_THREAD_IDLE);
+	/* Each round but the last has slept until something was posted, or it
+	 * was time to look again. */
+	while (!cs->stop) {
+		now = os_now_ns();
+		call = choose(cs, now, &until_ns);
+		if (call)
+			break;
+		rest(cs, now, until_ns);
+	}
+	set_state(cs, t, CALL_THREAD_BUSY);
+	if (call) {
+		store_relaxed(&t->since_ns, now);
+		t->merge_until_ns = now + CALL_MERGE_NS;
+		take(cs, t, call);
+	}
+	let_go(cs);
+	return call != NULL;
+}
+
+/* What callbacks freed is for those who wait for it. */
+static void give_back(struct pcp_registry *reg)
+{
+	struct pcp *pcp = pcp_find(reg);
+
+	if (!pcp || !load_relaxed(&pcp->granted_bytes) || !pcp_enter_slow(pcp))
+		return;
+	pcp_flush(pcp);
+	reg->drain_small(reg, NULL);
+	pcp_leave_slow(pcp);
+}
+
+static struct call *take_out(struct call_service *cs, struct call_thread *t)
+{
+	struct call *calls;
+
+	hold(cs);
+	calls = t->calls;
+	t->calls = NULL;
+	for (struct call *call = calls; call; call = call->next)
+		store_relaxed(&call->state, CALL_TOLD);
+	let_go(cs);
+	return calls;
+}
+
+static void end_calls(struct call_service *cs, struct call_thread *t)
+{
+	struct call *copy = &t->copy.call, *next;
+
+	for (struct call *call = take_out(cs, t); call; call = next) {
+		next = call->next;
+		memcpy(call + 1, copy + 1, copy->result_bytes);
+		/* Release: pairs with the acquire in wait_for(). */
+		store_release(&call->state, CALL_DONE);
+		/* Whatever is there by now, looks again. */
+		waitq_wake_one(&call->state);
+	}
+}
+
+/* Lock held.  A place for another thread, which counts as idle from now on;
+ * NULL: none is wanted. */
+static struct call_thread *take_place(struct call_service *cs)
+{
+	uint32_t nr = load_relaxed(&cs->nr_threads);
+
+	if (cs->stop || nr >= CALL_MAX_THREADS ||
+	    (nr >= MIN_THREADS && cs->nr_idle))
+		return NULL;
+	for_each_thread(t, cs)
+		if (t->state == CALL_THREAD_NONE) {
+			set_state(cs, t, CALL_THREAD_IDLE);
+			return t;
+		}
+	return NULL;
+}
+
+static void thread_loop(void *arg);
+
+/* So that one is idle.  Return: is there anything left to be made? */
+static bool make_spare(struct call_service *cs)
+{
+	struct call_thread *t;
+	int err;
+
+	hold(cs);
+	t = take_place(cs);
+	let_go(cs);
+	if (!t)
+		return false;
+	t->service = cs;
+	t->thread.name = THREAD_NAME;
+	t->thread.body = thread_loop;
+	t->thread.arg = t;
+	err = helper_thread_start(&t->thread);
+	hold(cs);
+	t->is_started = !err;
+	if (err)
+		set_state(cs, t, CALL_THREAD_NONE);
+	let_go(cs);
+	return !err;
+}
+
+static void thread_loop(void *arg)
+{
+	struct call_thread *t = arg;
+	struct call_service *cs = t->service;
+
+	callback_got_on = &t->since_ns;
+	cs->begin(cs->reg);
+	while (next_call(cs, t)) {
+		make_spare(cs);
+		delay_at(DELAY_CALL);
+		t->copy.call.run(&t->copy.call);
+		give_back(cs->reg);
+		end_calls(cs, t);
+	}
+}
+
+#define PLACES_BYTES	(CALL_MAX_THREADS * sizeof(struct call_thread))
+
+static void make_places(struct call_service *cs)
+{
+	void *places;
+	bool is_late;
+
+	if (os_map_storage(PLACES_BYTES, &places))
+		return;
+	hold(cs);
+	is_late = cs->nr_places;
+	if (!is_late) {
+		cs->places = places;
+		cs->nr_places = CALL_MAX_THREADS;
+	}
+	let_go(cs);
+	if (is_late)
+		os_unreserve(places, PLACES_BYTES);
+}
+
+void call_service_start(struct call_service *cs)
+{
+	bool has_places;
+
+	hold(cs);
+	cs->stop = false;
+	has_places = cs->nr_places;
+	let_go(cs);
+	if (!has_places)
+		make_places(cs);
+	/* Ends with the third. */
+	while (make_spare(cs))
+		;
+}
+
+static void join(struct call_service *cs, struct call_thread *t)
+{
+	bool is_started;
+
+	hold(cs);
+	is_started = t->is_started;
+	let_go(cs);
+	if (!is_started)
+		return;
+	helper_thread_join(&t->thread);
+	hold(cs);
+	t->is_started = false;
+	set_state(cs, t, CALL_THREAD_NONE);
+	let_go(cs);
+}
+
+void call_service_stop(struct call_service *cs)
+{
+	if (!cs->nr_places)
+		return;
+	hold(cs);
+	cs->stop = true;
+	add_relaxed(&cs->posted, 1);
+	let_go(cs);
+	waitq_wake_all(&cs->posted);
+	/* One that is being made is joined in the round after its maker. */
+	while (load_relaxed(&cs->nr_threads))
+		for_each_thread(t, cs)
+			join(cs, t);
+	for_each_thread(t, cs)
+		helper_thread_drop(&t->thread);
+	os_unreserve(cs->places, PLACES_BYTES);
+	cs->nr_places = 0;
+	/* What reclaimd posted. */
+	cs->head = NULL;
+	cs->tail = &cs->head;
+}
+
+/* Making a call */
+
+static void post(struct call_service *cs, struct call *call)
+{
+	bool is_seen;
+
+	hold(cs);
+	is_seen = merge_until_ns(cs, call) >= cs->watch_until_ns;
+	enqueue(cs, call);
+	add_relaxed(&cs->posted, 1);
+	let_go(cs);
+	if (!is_seen)
+		waitq_wake_one(&cs->posted);
+}
+
+bool call_post(struct call_service *cs, struct call *call)
+{
+	VM_BUG_ON(call->result_bytes);
+	if (!load_relaxed(&cs->nr_threads))
+		return false;
+	post(cs, call);
+	return true;
+}
+
+/* How long to wait before the next look; 0: it is to be abandoned. */
+static uint64_t patience_ns(struct call_service *cs, struct call *call,
+			    uint64_t deadline_ns)
+{
+	struct call_thread *t = load_relaxed(&call->thread);
+	uint64_t now = os_now_ns(), until = now + load_relaxed(&cs->stuck_ns);
+
+	/* Not after a fork, by a handler on top of the wait. */
+	if (!load_relaxed(&cs->nr_threads))
+		return 0;
+	if (t)
+		until = stuck_at_ns(cs, t);
+	until = min_u64(until, deadline_ns);
+	return until > now ? until - now : 0;
+}
+
+/* False: it is done by now, or about to be. */
+static bool abandon(struct call_service *cs, struct call *call)
+{
+	struct call_thread *t;
+	bool ok;
+
+	hold(cs);
+	t = load_relaxed(&call->thread);
+	/* After a fork, by a handler on top of the wait, nobody tells. */
+	ok = load_relaxed(&call->state) < CALL_TOLD ||
+	     !load_relaxed(&cs->nr_threads);
+	if (ok && t)
+		unlink_call(&t->calls, call);
+	else if (ok)
+		dequeue(cs, call);
+	let_go(cs);
+	return ok;
+}
+
+static bool wait_for(struct call_service *cs, struct call *call,
+		     uint64_t deadline_ns)
+{
+	uint64_t for_ns;
+	uint32_t seen;
+
+	/* Each round sleeps until the call moves, or for so long as one may
+	 * take that is not stuck; until the deadline, and then until the thread
+	 * that was about to tell has told.
+	 * Acquire: pairs with the release in end_calls(). */
+	while ((seen = load_acquire(&call->state)) != CALL_DONE) {
+		for_ns = patience_ns(cs, call, deadline_ns);
+		if (for_ns)
+			waitq_sleep_for(&call->state, seen, for_ns);
+		else if (abandon(cs, call))
+			return false;
+		else
+			os_yield();
+	}
+	return true;
+}
+
+bool call_make(struct call_service *cs, struct call *call,
+	       uint64_t deadline_ns)
+{
+	store_relaxed(&call->thread, NULL);
+	VM_BUG_ON(call->bytes > CALL_MAX_BYTES || !call->result_bytes);
+	if (!call_service_has_threads(cs)) {
+		call->run(call);
+		return true;
+	}
+	post(cs, call);
+	return wait_for(cs, call, deadline_ns);
+}
+
+bool call_is_posted(void)
+{
+	struct call_thread *t;
+
+	if (!callback_got_on)
+		return false;
+	t = container_of(callback_got_on, struct call_thread, since_ns);
+	return !t->copy.call.result_bytes;
+}
+
+/* Bring-up */
+
+void call_service_forget(struct call_service *cs)
+{
+	cs->head = NULL;
+	cs->tail = &cs->head;
+	cs->watch_until_ns = NEVER_NS;
+	for_each_thread(t, cs) {
+		t->calls = NULL;
+		t->is_started = false;
+		set_state(cs, t, CALL_THREAD_NONE);
+	}
+}
+
+void call_service_set_stuck(struct call_service *cs, uint64_t ns)
+{
+	store_relaxed(&cs->stuck_ns, max_u64(ns, MIN_STUCK_NS));
+}
+
+void call_service_init(struct call_service *cs, struct pcp_registry *reg,
+		       void (*begin)(struct pcp_registry *reg))
+{
+	cs->reg = reg;
+	cs->begin = begin;
+	lock_init(&cs->lock, LOCK_RANK_LEAF);
+	cs->tail = &cs->head;
+	cs->watch_until_ns = NEVER_NS;
+	call_service_set_stuck(cs, CALLBACK_STUCK_NS);
+}
