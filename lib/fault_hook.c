@@ -33,9 +33,9 @@ void pagepool_fault_arm(unsigned point, uint32_t nth)
 	fault_arm((enum fault_point)point, nth);
 }
 
-bool pagepool_fault_fired(unsigned point)
+uint32_t pagepool_fault_left(unsigned point)
 {
-	return !load_relaxed(&fault_countdown[point]);
+	return load_relaxed(&fault_countdown[point]);
 }
 
 static void find(struct pp_pool *pool, void *arg)

@@ -9,7 +9,6 @@
 #ifndef PP_FAULT_HOOK_H
 #define PP_FAULT_HOOK_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
@@ -20,8 +19,9 @@ const char *pagepool_fault_name(unsigned point);
 /* The @nth call from now fails; 0: none. */
 void pagepool_fault_arm(unsigned point, uint32_t nth);
 
-/* Has it, since it was armed? */
-bool pagepool_fault_fired(unsigned point);
+/* Calls to go until it fails; 0 afterwards.  Armed with more than there will
+ * ever be, a point counts. */
+uint32_t pagepool_fault_left(unsigned point);
 
 /* pp_pool_check() of all pools: 0, or the first error. */
 int pagepool_fault_check(void);

@@ -295,9 +295,10 @@ static void test_realloc_random_walk_keeps_contents(void **state)
 	struct rng r = rng_make(2);
 	void *run[20] = { NULL };
 	size_t len[20] = { 0 }, moves = 0, failures = 0;
+	const size_t load = test_load(4000, 1000);
 
 	(void)state;
-	for (size_t step = 0; step < 4000; step++) {
+	for (size_t step = 0; step < load; step++) {
 		size_t i = rng_below(&r, COUNT_OF(run));
 		size_t n = 1 + rng_below(&r, rng_below(&r, 3) ? 60 : 1400);
 		void *to = pp_realloc_pages(pool, run[i], n,

@@ -296,19 +296,20 @@ static void expect_served(bool (*one_round)(const char *reserve,
 					     size_t *stolen))
 {
 	static const char *const reserve[] = { "0", "4M" };
+	const size_t nr_rounds = test_load(NR_ROUNDS, 1);
 	size_t nr_served, stolen, sum;
 
 	alarm(280);
 	for (size_t i = 0; i < COUNT_OF(reserve); i++) {
 		nr_served = sum = 0;
-		for (size_t k = 0; k < NR_ROUNDS; k++) {
+		for (size_t k = 0; k < nr_rounds; k++) {
 			nr_served += one_round(reserve[i], &stolen);
 			sum += stolen;
 		}
-		print_message("# oom_reserve %s: served %zu of %u, others "
+		print_message("# oom_reserve %s: served %zu of %zu, others "
 			      "got %zu pages\n", reserve[i], nr_served,
-			      NR_ROUNDS, sum);
-		assert_int_equal(nr_served, NR_ROUNDS);
+			      nr_rounds, sum);
+		assert_int_equal(nr_served, nr_rounds);
 	}
 	alarm(0);
 }

@@ -132,7 +132,7 @@ static void *take_turns(void *arg)
 	struct pp_pool *pool = arg;
 	unsigned me = (unsigned)(uintptr_t)pthread_self() | 1;
 
-	for (int i = 0; i < ROUNDS; i++) {
+	for (size_t i = 0; i < test_load(ROUNDS, 5); i++) {
 		unsigned *run = pp_alloc_pages(pool, LONG_PAGES, PP_NOFAIL);
 
 		thread_check(run);

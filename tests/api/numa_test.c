@@ -689,6 +689,7 @@ static void test_numa_random_walk_against_the_model(void **state)
 	static const char *const policies[] = {
 		"local", "interleave", "bind:0", "preferred:0",
 	};
+	const size_t load = test_load(4000, 400);
 	struct rng r = rng_make(1);
 	size_t steps = 0;
 
@@ -697,7 +698,7 @@ static void test_numa_random_walk_against_the_model(void **state)
 		for (size_t p = 0; p < COUNT_OF(policies); p++) {
 			struct model *m = begin(n, policies[p]);
 
-			for (int i = 0; i < 4000; i++, steps++) {
+			for (size_t i = 0; i < load; i++, steps++) {
 				step(m, &r);
 				if (i % 500 == 0)
 					check(m);
@@ -705,7 +706,7 @@ static void test_numa_random_walk_against_the_model(void **state)
 			check(m);
 			end(m);
 		}
-	assert_int_equal(steps, 48000);
+	assert_int_equal(steps, 12 * load);
 	reached_end();
 }
 

@@ -378,7 +378,7 @@ static void test_set_limit_holds_under_threads(void **state)
 	for (size_t i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, load_thread,
 						&load), 0);
-	for (; changes < CHANGES; changes++) {
+	for (; changes < test_load(CHANGES, 5); changes++) {
 		int64_t limit;
 
 		atomic_store(&load.pause, false);
@@ -393,8 +393,7 @@ static void test_set_limit_holds_under_threads(void **state)
 	for (size_t i = 0; i < THREADS; i++)
 		pthread_join(thread[i], NULL);
 	assert_threads_ok();
-	assert_int_equal(changes, CHANGES);
-	assert_true(refused > 0);
+	assert_true(refused >= test_load(1, 0));
 	assert_int_equal(set(load.f, "64M"), 0);
 	s = check_limit(load.f, 16384);
 	assert_int_equal(s.used_pages, s.nr_threads * CACHE_PAGES);

@@ -447,7 +447,7 @@ static void test_stat_in_step_is_within_its_bound(void **state)
 	for (size_t i = 0; i < STEP_THREADS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, step_thread,
 						&load), 0);
-	for (; rounds < STEP_ROUNDS; rounds++) {
+	for (; rounds < test_load(STEP_ROUNDS, 250); rounds++) {
 		pthread_barrier_wait(&load.barrier);
 		pthread_barrier_wait(&load.barrier);
 		step_check(&load);
@@ -465,7 +465,6 @@ static void test_stat_in_step_is_within_its_bound(void **state)
 	assert_true(after.flush_pages >= before.flush_pages);
 	assert_int_equal(after.slab_new - after.slab_freed > 0,
 			 after.slab_pages > 0);
-	assert_int_equal(rounds, STEP_ROUNDS);
 	assert_int_equal(pp_cache_destroy(load.cache), 0);
 	pthread_barrier_destroy(&load.barrier);
 	pool_end(load.pool);

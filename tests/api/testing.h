@@ -56,13 +56,13 @@ bool pagepool_call_is_background(void);
 
 /* The end of every test */
 
-static bool test_reached_end;
+static bool test_reached_end, test_skipped;
 static _Atomic unsigned thread_failures;
 
 static inline int test_begin(void **state)
 {
 	(void)state;
-	test_reached_end = false;
+	test_reached_end = test_skipped = false;
 	atomic_store(&thread_failures, 0);
 	return 0;
 }
@@ -70,8 +70,10 @@ static inline int test_begin(void **state)
 static inline int test_end(void **state)
 {
 	(void)state;
-	if (test_fault_point >= 0)
-		test_fault_end(test_reached_end);
+	if (test_fault_mine)
+		test_fault_end(test_skipped ? TEST_FAULT_SKIPPED :
+			       test_reached_end ? TEST_FAULT_PASSED :
+			       TEST_FAULT_FAILED);
 	return test_reached_end ? 0 : -1;
 }
 
@@ -85,7 +87,14 @@ static inline void test_skip(const char *why)
 {
 	print_message("# %s\n", why);
 	reached_end();
+	test_skipped = true;
 	skip();
+}
+
+/* How often a body does the same; @few where it is to be run very often. */
+static inline size_t test_load(size_t all, size_t few)
+{
+	return test_fault_mine ? few : all;
 }
 
 static inline size_t test_number(const char *name, size_t otherwise)
@@ -112,22 +121,26 @@ static __attribute__((noinline)) void test_run_deep(
 	__asm__ __volatile__("" : : "r"(room) : "memory");
 }
 
-/* The body; or first, where that is asked for, with one thing failing after the
+/* The body; or, where that is asked for, with one thing failing after the
  * other. */
 static inline void test_run(void **state)
 {
 	const struct test_body *body = *state;
 	const char *wanted = getenv("PP_TEST_FAULT");
 	void *none = NULL;
+	int how;
 
-	/* In a child it returns too, with a point armed. */
-	if (wanted && pagepool_fault_name)
-		test_fault_sweep(body->name, wanted, (unsigned)
-				 test_number("PP_TEST_FAULT_FINE", 8));
-	if (test_fault_point >= 0)
-		test_run_deep(body);
-	else
+	if (wanted && pagepool_fault_name) {
+		how = test_fault_sweep(body->name, wanted);
+		if (test_fault_mine)
+			test_run_deep(body);
+		else if (how == TEST_FAULT_SKIPPED)
+			test_skip("not where nothing fails, either");
+		else
+			reached_end();
+	} else {
 		body->run(&none);
+	}
 }
 
 #define TEST(f)								\

@@ -139,7 +139,7 @@ static void test_thp_zero_is_zero(void **state)
 	for (size_t s = 0; s < COUNT_OF(settings); s++) {
 		struct pp_pool *pool = pool_with(settings[s]);
 
-		for (unsigned n = 0; n < 1500; n++) {
+		for (unsigned n = 0; n < test_load(1500, 150); n++) {
 			size_t i = rng_below(&r, 64);
 
 			if (run[i]) {
