@@ -9,6 +9,7 @@
 #ifndef PP_FAULT_HOOK_H
 #define PP_FAULT_HOOK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #pragma GCC visibility push(default)
