@@ -376,7 +376,11 @@ static void test_slowpath_without_time_nothing_is_begun(void **state)
 
 /* Callbacks that do not return, in a child: its standard error tells */
 
-enum where { IN_SCAN, IN_SCAN_SPINNING, IN_NOTIFY, IN_USAGE, IN_FORCE };
+enum where {
+	IN_COUNT, IN_SCAN, IN_SCAN_SPINNING, IN_NOTIFY, IN_USAGE, IN_CANCEL,
+	IN_FORCE,
+	IN_SCAN_FOR_LOCK	/* that the only thread holds */
+};
 
 static struct {
 	enum where		where;
@@ -386,24 +390,42 @@ static struct {
 	sem_t			leave;
 } stuck;
 
+static pthread_mutex_t lock_of_program = PTHREAD_MUTEX_INITIALIZER;
+
 static void be_stuck(void)
 {
 	atomic_store(&stuck.is_inside, true);
-	if (stuck.where == IN_SCAN_SPINNING)
+	switch (stuck.where) {
+	case IN_SCAN_SPINNING:
 		while (!atomic_load(&stuck.may_return))
 			;
-	else
+		break;
+	case IN_SCAN_FOR_LOCK:
+		pthread_mutex_lock(&lock_of_program);
+		pthread_mutex_unlock(&lock_of_program);
+		break;
+	default:
 		while (sem_wait(&stuck.leave))
 			;
-	/* For any who come later. */
-	sem_post(&stuck.leave);
+		/* For any who come later. */
+		sem_post(&stuck.leave);
+		break;
+	}
+}
+
+static size_t count_and_stay(void *arg, struct pp_shrink *shrink)
+{
+	if (stuck.where == IN_COUNT)
+		be_stuck();
+	return shrinker_count(arg, shrink);
 }
 
 static size_t scan_and_stay(void *arg, struct pp_shrink *shrink)
 {
 	(void)arg;
 	(void)shrink;
-	be_stuck();
+	if (stuck.where != IN_COUNT)
+		be_stuck();
 	return PP_SHRINK_STOP;
 }
 
@@ -423,9 +445,11 @@ static size_t usage_and_stay(void *arg)
 	return PAGE;
 }
 
-static void cancel_in_vain(void *arg)
+static void cancel_and_stay(void *arg)
 {
 	(void)arg;
+	if (stuck.where == IN_CANCEL)
+		be_stuck();
 }
 
 static void force_and_stay(void *arg)
@@ -438,7 +462,7 @@ static int add_stuck(void)
 {
 	const struct pp_shrinker shrinker = {
 		.struct_bytes = sizeof(shrinker), .name = "never back",
-		.count = shrinker_count, .scan = scan_and_stay,
+		.count = count_and_stay, .scan = scan_and_stay,
 		.seeks = PP_SHRINKER_SEEKS,
 	};
 	const struct pp_oom_notifier notifier = {
@@ -447,20 +471,21 @@ static int add_stuck(void)
 	};
 	const struct pp_victim victim = {
 		.struct_bytes = sizeof(victim), .name = "never back",
-		.usage = usage_and_stay, .cancel = cancel_in_vain,
+		.usage = usage_and_stay, .cancel = cancel_and_stay,
 		.force = force_and_stay,
 	};
 
 	switch (stuck.where) {
-	case IN_SCAN:
-	case IN_SCAN_SPINNING:
-		return pp_shrinker_register(scene.pool, &shrinker,
-					    &scene.shrinker);
 	case IN_NOTIFY:
 		return pp_oom_notifier_register(scene.pool, &notifier,
 						&scene.notifier);
-	default:
+	case IN_USAGE:
+	case IN_CANCEL:
+	case IN_FORCE:
 		return pp_victim_register(scene.pool, &victim, &scene.victim);
+	default:
+		return pp_shrinker_register(scene.pool, &shrinker,
+					    &scene.shrinker);
 	}
 }
 
@@ -490,36 +515,50 @@ static void wait_until_back(unsigned nr)
 		nanosleep(&pause, NULL);
 }
 
-/* All but the one inside come back with NULL; what is printed is the report of
- * one request more.  Ends the process, with what went wrong. */
-static void be_child(enum where where)
+static void begin_stuck(enum where where)
 {
-	pthread_t thread[NR_THREADS];
-	int64_t longest;
-
-	alarm(100);
 	memset(&stuck, 0, sizeof(stuck));
 	stuck.where = where;
 	sem_init(&stuck.leave, 0, 0);
 	begin();
-	/* Each has a cache, of the reserve. */
 	fill(&scene.ballast, 0);
 	if (pp_pool_set(scene.pool, "oom_timeout", "3s") || add_stuck())
 		_exit(2);
+}
+
+static void ask_by_threads(pthread_t *thread)
+{
 	for (size_t i = 0; i < NR_THREADS; i++)
 		if (pthread_create(&thread[i], NULL, ask_once, NULL))
 			_exit(3);
-	wait_until_back(NR_THREADS - 1);
-	longest = atomic_load(&stuck.longest_ns);
-	if (pp_alloc_pages(scene.pool, 1, 0))
-		_exit(4);
-	atomic_store(&stuck.may_return, true);
-	sem_post(&stuck.leave);
+	wait_until_back(NR_THREADS);
 	for (size_t i = 0; i < NR_THREADS; i++)
 		pthread_join(thread[i], NULL);
+}
+
+/* All come back with NULL; what is printed is the report of one request more.
+ * Ends the process, with what went wrong. */
+static void be_child(enum where where)
+{
+	pthread_t thread[NR_THREADS];
+
+	alarm(100);
+	begin_stuck(where);
+	pthread_mutex_lock(&lock_of_program);
+	if (where != IN_SCAN_FOR_LOCK)
+		ask_by_threads(thread);
+	else
+		ask_once(NULL);
+	if (pp_alloc_pages(scene.pool, 1, 0))
+		_exit(4);
+	if (!atomic_load(&stuck.is_inside))
+		_exit(8);
+	pthread_mutex_unlock(&lock_of_program);
+	atomic_store(&stuck.may_return, true);
+	sem_post(&stuck.leave);
 	if (atomic_load(&stuck.nr_served))
 		_exit(5);
-	if (longest > 3000000000ll + SLACK_NS)
+	if (atomic_load(&stuck.longest_ns) > 3000000000ll + SLACK_NS)
 		_exit(6);
 	end();
 	_exit(atomic_load(&thread_failures) ? 7 : 0);
@@ -556,38 +595,59 @@ static void expect_named(enum where where)
 	assert_non_null(strstr(said, "\"stuck\": \"never back\""));
 }
 
-static void test_slowpath_stuck_shrinker_holds_only_one(void **state)
+static void test_slowpath_stuck_count_holds_nobody(void **state)
+{
+	(void)state;
+	expect_named(IN_COUNT);
+	reached_end();
+}
+
+static void test_slowpath_stuck_shrinker_holds_nobody(void **state)
 {
 	(void)state;
 	expect_named(IN_SCAN);
 	reached_end();
 }
 
-static void test_slowpath_spinning_shrinker_holds_only_one(void **state)
+static void test_slowpath_spinning_shrinker_holds_nobody(void **state)
 {
 	(void)state;
 	expect_named(IN_SCAN_SPINNING);
 	reached_end();
 }
 
-static void test_slowpath_stuck_notifier_holds_only_one(void **state)
+static void test_slowpath_stuck_notifier_holds_nobody(void **state)
 {
 	(void)state;
 	expect_named(IN_NOTIFY);
 	reached_end();
 }
 
-static void test_slowpath_stuck_usage_holds_only_one(void **state)
+static void test_slowpath_stuck_usage_holds_nobody(void **state)
 {
 	(void)state;
 	expect_named(IN_USAGE);
 	reached_end();
 }
 
-static void test_slowpath_stuck_force_holds_only_one(void **state)
+static void test_slowpath_stuck_cancel_holds_nobody(void **state)
+{
+	(void)state;
+	expect_named(IN_CANCEL);
+	reached_end();
+}
+
+static void test_slowpath_stuck_force_holds_nobody(void **state)
 {
 	(void)state;
 	expect_named(IN_FORCE);
+	reached_end();
+}
+
+static void test_slowpath_shrinker_may_want_the_callers_own_lock(void **state)
+{
+	(void)state;
+	expect_named(IN_SCAN_FOR_LOCK);
 	reached_end();
 }
 
@@ -600,11 +660,14 @@ int main(void)
 		TEST(test_slowpath_nofail_gets_what_a_victim_gives_up),
 		TEST(test_slowpath_slow_help_ends_at_the_timeout),
 		TEST(test_slowpath_without_time_nothing_is_begun),
-		TEST(test_slowpath_stuck_shrinker_holds_only_one),
-		TEST(test_slowpath_spinning_shrinker_holds_only_one),
-		TEST(test_slowpath_stuck_notifier_holds_only_one),
-		TEST(test_slowpath_stuck_usage_holds_only_one),
-		TEST(test_slowpath_stuck_force_holds_only_one),
+		TEST(test_slowpath_stuck_count_holds_nobody),
+		TEST(test_slowpath_stuck_shrinker_holds_nobody),
+		TEST(test_slowpath_spinning_shrinker_holds_nobody),
+		TEST(test_slowpath_stuck_notifier_holds_nobody),
+		TEST(test_slowpath_stuck_usage_holds_nobody),
+		TEST(test_slowpath_stuck_cancel_holds_nobody),
+		TEST(test_slowpath_stuck_force_holds_nobody),
+		TEST(test_slowpath_shrinker_may_want_the_callers_own_lock),
 	};
 
 	test_clear_environment();
