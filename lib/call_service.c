@@ -246,7 +246,6 @@ static void give_back(struct pcp_registry *reg)
 	if (!pcp || !load_relaxed(&pcp->granted_bytes) || !pcp_enter_slow(pcp))
 		return;
 	pcp_flush(pcp);
-	reg->drain_small(reg, NULL);
 	pcp_leave_slow(pcp);
 }
 

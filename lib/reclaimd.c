@@ -105,16 +105,20 @@ static bool give_task(struct reclaimd *r, struct reclaimd_task *task,
 	return false;
 }
 
+/* Full, as the exchange in end_task(): reclaimd, who was kicked since @wanted,
+ * sees that the task is over, or who ends it sees @wanted. */
 static bool is_under_way(struct reclaimd_task *task)
 {
-	/* Acquire: pairs with the release in end_task(). */
-	return load_acquire(&task->is_out);
+	return load_full(&task->is_out);
 }
 
-static void end_task(struct reclaimd *r, struct reclaimd_task *task)
+/* Is there something that reclaimd may have left for the end? */
+static void end_task(struct reclaimd *r, struct reclaimd_task *task,
+		     _Atomic bool *wanted)
 {
-	store_release(&task->is_out, false);
-	zone_kick(r->zone);
+	xchg_full(&task->is_out, false);
+	if (!wanted || load_full(wanted))
+		zone_kick(r->zone);
 }
 
 static struct reclaimd *reclaimd_of(struct call *copy)
@@ -144,7 +148,7 @@ static void run_balance(struct call *copy)
 		store_relaxed(&r->next_run_ns,
 			      any ? 0 : os_now_ns() + FAILED_RUN_NS);
 	}
-	end_task(r, &r->run);
+	end_task(r, &r->run, &zone->reclaim_wanted);
 }
 
 /*
@@ -236,7 +240,7 @@ static void run_share(struct call *copy)
 	struct reclaimd *r = reclaimd_of(copy);
 
 	vmscan_gently(r->reg, os_now_ns() + RUN_NS);
-	end_task(r, &r->share);
+	end_task(r, &r->share, NULL);
 }
 
 /* A share at an event, and one event in so much time: caches are there for a

@@ -28,7 +28,7 @@ struct scan {
 	struct zone		*zone;		/* to be balanced */
 	const struct vmscan_want *want;		/* or what to serve */
 	uint64_t		deadline_ns;
-	uint64_t		given_before;	/* for gave_enough() */
+	uint64_t		given_before;	/* pages, by this thread */
 	unsigned		flags;
 	bool			clean_only;
 	/* results: of the last pass */
@@ -308,14 +308,16 @@ static bool is_balanced(void *arg)
 	       load_relaxed(&scan->zone->high_pages);
 }
 
-static bool has_waiters(const struct scan *scan)
+/* A request waits for shrinkers to be left, and the run has brought no page
+ * yet: else the next pass would be inside again before it. */
+static bool has_to_give_way(const struct scan *scan)
 {
-	return load_relaxed(&scan->reg->shrinkers->nr_waiters);
+	return load_relaxed(&scan->reg->shrinkers->nr_waiters) &&
+	       pcp_given_pages(scan->reg) == scan->given_before;
 }
 
 /* From priority 12 to 1; the priority stays while a pass gets as far as the
- * zone's high mark is.  A request that waits for shrinkers to be left comes
- * first, or the next pass would be inside again before it. */
+ * zone's high mark is. */
 static void balance(struct scan *scan)
 {
 	uint64_t target = max_u64(load_relaxed(&scan->zone->high_pages),
@@ -328,7 +330,7 @@ static void balance(struct scan *scan)
 		done = done_so_far(scan->reg);
 		pass = one_pass(scan, priority, is_balanced);
 		vmscan_unthrottle(scan->zone);
-		scan->gave_way = has_waiters(scan);
+		scan->gave_way = has_to_give_way(scan);
 		if (scan->gave_way || is_balanced(scan) ||
 		    os_now_ns() >= scan->deadline_ns)
 			break;
@@ -349,15 +351,16 @@ bool vmscan_balance(struct pcp_registry *reg, struct zone *zone,
 		.reg = reg,
 		.zone = zone,
 		.deadline_ns = deadline_ns,
+		.given_before = pcp_given_pages(reg),
 		.flags = flags,
 	};
-	uint64_t before = pcp_given_pages(reg), given;
+	uint64_t given;
 	uint64_t free_before = zone_free_pages(zone);
 	unsigned failures = load_relaxed(&zone->reclaim_failures);
 
 	if (can_call_back(reg, flags) && !is_balanced(&scan))
 		balance(&scan);
-	given = pcp_given_pages(reg) - before;
+	given = pcp_given_pages(reg) - scan.given_before;
 	/* What callbacks say that they freed may be nothing of ours. */
 	if (!given && zone_free_pages(zone) <= free_before &&
 	    !is_balanced(&scan) && !scan.nr_busy && !scan.gave_way)
