@@ -167,6 +167,10 @@ bool call_make(struct call_service *cs, struct call *call,
  */
 bool call_post(struct call_service *cs, struct call *call);
 
+/* By a call that was posted: it waits for more of the same, and does not count
+ * as work. */
+void call_rest(void);
+
 /* Is the thread one of a service's, and makes a call that was posted? */
 bool call_is_posted(void);
 

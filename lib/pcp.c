@@ -368,7 +368,7 @@ void pcp_note_low(struct pcp_registry *reg, struct zone *zone)
 	/* Who found it set has kicked; reclaimd clears it before it looks. */
 	if (!load_relaxed(&zone->reclaim_wanted) &&
 	    !xchg_full(&zone->reclaim_wanted, true))
-		zone_kick(zone);
+		zone_kick_balancer(zone);
 	if (load_relaxed(&zone->above_high))
 		store_relaxed(&reg->work_due, true);
 }

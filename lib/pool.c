@@ -415,8 +415,8 @@ int pool_exit(struct pp_pool *pool)
 	if (has_callbacks(pool) || pool->reserves)
 		return -EBUSY;
 	has_thread = reclaimd_is_running(&pool->registry);
-	call_service_stop(&pool->calls);
 	reclaimd_stop_all(&pool->registry);
+	call_service_stop(&pool->calls);
 	err = is_in_use(pool) ? -EBUSY : pcp_detach_all(&pool->registry);
 	if (err) {
 		if (has_thread)

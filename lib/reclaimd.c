@@ -23,6 +23,8 @@
 #define SHORT_TICK_NS		100000000ull
 /* Of a run, before others who want something are looked at. */
 #define RUN_NS			100000000ull
+/* After one, for the next, before its thread does something else. */
+#define LINGER_NS		20000000ull
 /* After one that freed nothing: a shrinker could not get its lock, maybe. */
 #define FAILED_RUN_NS		2000000ull
 #define PURGE_BUDGET_PAGES	(64u << 10)
@@ -133,22 +135,46 @@ static bool is_low(struct zone *zone)
 	return zone_free_pages(zone) <= load_relaxed(&zone->high_pages);
 }
 
+/* False: memory is low still. */
+static bool run_once(struct reclaimd *r)
+{
+	struct zone *zone = r->zone;
+	bool any = vmscan_balance(r->reg, zone, 0, os_now_ns() + RUN_NS);
+
+	vmscan_unthrottle(zone);
+	if (!is_low(zone))
+		return true;
+	/* Where there is no hope the word stays: nobody kicks in vain. */
+	store_relaxed(&zone->reclaim_wanted, true);
+	store_relaxed(&r->next_run_ns, any ? 0 : os_now_ns() + FAILED_RUN_NS);
+	return false;
+}
+
+/* Memory that has just been low will be so again: whoever finds it wakes the
+ * thread that has callbacks run, and not reclaimd first.  False: it was not. */
+static bool linger(struct reclaimd *r)
+{
+	struct zone *zone = r->zone;
+	uint32_t seen = load_acquire(&zone->balance_kick);
+
+	call_rest();
+	/* Full: who wants a run sees us, or we see that it is wanted. */
+	xchg_full(&zone->has_balancer, true);
+	if (!load_full(&zone->reclaim_wanted) && !load_relaxed(&r->stop))
+		waitq_sleep_for(&zone->balance_kick, seen, LINGER_NS);
+	xchg_full(&zone->has_balancer, false);
+	return !load_relaxed(&r->stop) &&
+	       xchg_full(&zone->reclaim_wanted, false);
+}
+
 static void run_balance(struct call *copy)
 {
 	struct reclaimd *r = reclaimd_of(copy);
-	struct zone *zone = r->zone;
-	uint64_t now = os_now_ns();
-	bool any = vmscan_balance(r->reg, zone, 0, now + RUN_NS);
 
-	vmscan_unthrottle(zone);
-	if (is_low(zone)) {
-		/* Where there is no hope the word stays: nobody kicks in
-		 * vain. */
-		store_relaxed(&zone->reclaim_wanted, true);
-		store_relaxed(&r->next_run_ns,
-			      any ? 0 : os_now_ns() + FAILED_RUN_NS);
-	}
-	end_task(r, &r->run, &zone->reclaim_wanted);
+	/* Each further round was wanted anew. */
+	while (run_once(r) && linger(r))
+		;
+	end_task(r, &r->run, &r->zone->reclaim_wanted);
 }
 
 /*
@@ -423,6 +449,7 @@ static void reclaimd_stop(struct reclaimd *r)
 	if (load_relaxed(&r->state) == RECLAIMD_RUNNING) {
 		store_relaxed(&r->stop, true);
 		zone_kick(r->zone);
+		zone_kick_balancer(r->zone);
 		helper_thread_join(&r->thread);
 		list_del(r);
 		set_running(r, false);
@@ -450,6 +477,7 @@ void reclaimd_forget_all(struct pcp_registry *reg)
 		forget_tasks(&reg->reclaimd[zone->index]);
 		store_relaxed(&zone->resting, false);
 		store_relaxed(&zone->nr_throttled, 0);
+		store_relaxed(&zone->has_balancer, false);
 		/* Whoever comes first looks what there is to do. */
 		store_relaxed(&zone->reclaim_wanted, false);
 	}

@@ -411,7 +411,7 @@ static void *attempt(struct slow_request *s)
 	uint64_t until_ns;
 	void *run;
 
-	/* Lapsed while we were in a callback. */
+	/* Lapsed while we waited for a callback. */
 	if (s->has_claim && claim_is_others(s->reg, &until_ns))
 		unclaim(s);
 	vmstat_add(s->reg->vmstat, EVENT_SLOWPATH_NS,

@@ -401,7 +401,7 @@ void vmscan_throttle(struct pcp_registry *reg, const struct vmscan_want *want)
 	for (unsigned i = 0; i < MAX_THROTTLE_STEPS &&
 	     now < want->deadline_ns; i++) {
 		seen = load_relaxed(&zone->throttle);
-		/* reclaimd may be the one that is stuck. */
+		/* It may be what its run is stuck in. */
 		if (!must_wait(zone) || callback_is_any_stuck(reg->shrinkers))
 			break;
 		pcp_note_low(reg, zone);

@@ -507,6 +507,18 @@ void zone_kick(struct zone *zone)
 	waitq_wake_one(&zone->kick);
 }
 
+void zone_kick_balancer(struct zone *zone)
+{
+	/* Full, as in reclaimd.c, linger(): whoever stops waiting for this
+	 * looks once more, or we see that it has stopped. */
+	if (!load_full(&zone->has_balancer)) {
+		zone_kick(zone);
+		return;
+	}
+	add_release(&zone->balance_kick, 1);
+	waitq_wake_one(&zone->balance_kick);
+}
+
 void zone_putback(struct zone *zone, const struct zone_purge *purge,
 		  bool purged)
 {

@@ -99,6 +99,9 @@ struct zone {
 	_Atomic uint32_t kick;
 	_Atomic bool	resting;
 	_Atomic bool	reclaim_wanted;	/* free was at low or below */
+	/* Beside reclaimd, a thread waits for that; a futex */
+	_Atomic bool	has_balancer;
+	_Atomic uint32_t balance_kick;
 	_Atomic bool	has_reclaimd;
 	_Atomic uint32_t reclaim_failures;	/* runs in a row, up to
 						 * ZONE_MAX_FAILURES */
@@ -374,6 +377,9 @@ bool zone_was_above_high(struct zone *zone);
 /* Has the zone's reclaimd look what there is to do; where there is none, the
  * next request. */
 void zone_kick(struct zone *zone);
+
+/* The same because memory is low: whoever waits for just that. */
+void zone_kick_balancer(struct zone *zone);
 
 /* A racy look, good enough to choose a path by. */
 static inline uint64_t zone_free_pages(struct zone *zone)
