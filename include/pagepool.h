@@ -44,8 +44,8 @@ struct pp_pool;
 #define PP_NOWARN	0x0040u	/* a failure prints nothing */
 #define PP_THISNODE	0x0080u	/* the caller's memory node or NULL */
 #define PP_NOIO		0x0100u	/* reclaim for it does no I/O, no victims */
-#define PP_NOFS		0x0200u	/* reclaim for it calls no shrinker: the
-				 * caller holds a lock that one may take */
+#define PP_NOFS		0x0200u	/* reclaim for it has no callback called: the
+				 * caller holds a lock that one waits for */
 #define PP_RETRY_MAYFAIL 0x0400u /* whatever helps, but no victims */
 #define PP_NOFAIL	0x0800u	/* waits until it can be served; not with
 				 * PP_NOWAIT */
@@ -86,9 +86,10 @@ int pp_pool_create(const struct pp_config *config, struct pp_pool **out);
 /**
  * pp_pool_destroy() - end a pool.
  *
- * No other thread may be using it.  Return: 0; -EBUSY while pages of it are
- * handed out, a shrinker is registered, a reserve exists, or a thread that used
- * it is just exiting; nothing has changed then.
+ * No other thread may be using it.  Ends the pool's own threads.  Return: 0;
+ * -EBUSY while pages of it are handed out, a shrinker, a victim or a notifier
+ * is registered, a reserve exists, or a thread that used it is just exiting;
+ * nothing has changed then.
  */
 int pp_pool_destroy(struct pp_pool *pool);
 
@@ -118,8 +119,10 @@ int pp_pool_set(struct pp_pool *pool, const char *name, const char *value);
  * @flags: PP_*.
  *
  * At the limit whatever may help is tried, for as long as the setting
- * oom_timeout says, a second by default.  With PP_NOFAIL there is no end to
- * that, and a line on standard error each ten seconds.
+ * oom_timeout says, a second by default.  Callbacks of the program are part of
+ * that: others run them, and the caller waits no longer, whatever they do
+ * (pagepool/reclaim.h has the exceptions).  With PP_NOFAIL there is no end to
+ * it, and a line on standard error each ten seconds.
  *
  * Return: the run, aligned to a page; NULL with errno = ENOMEM at the limit,
  * EINVAL for no pages or unknown flags.  With PP_NOFAIL never, but for EINVAL
@@ -166,7 +169,7 @@ void *pp_realloc_pages(struct pp_pool *pool, void *run, size_t nr_pages,
  * pp_scope_enter() - flags for all that the thread allocates from here on.
  * @flags: PP_NOIO, PP_NOFS and PP_MEMALLOC, or some of them.
  *
- * For code that holds a lock which a shrinker takes, or that frees memory, and
+ * For code that holds a lock which a callback waits for, or frees memory, and
  * calls other code which allocates: the flags are added to those of each
  * request, to malloc's too in a preloaded program, and to those of scopes
  * around this one.

@@ -8,9 +8,9 @@
  * free in every zone, and its own do not.  One thread has it at a time; those
  * that would be served but for the claim wait for its end.
  *
- * A claimant may be stuck in a callback.  So a claim lapses after half of
- * oom_timeout, unless it is renewed: whoever is held off then ends it, or takes
- * it over.
+ * A claimant may wait for a callback that is stuck.  So a claim lapses after
+ * half of oom_timeout, unless it is renewed: whoever is held off then ends it,
+ * or takes it over.
  *
  * Source: J. Weiner's WMARK_OOM (linux-mm, 2015), min/8 for whoever triggered a
  * kill; there a fixed part of every min, here only while there is a claim.

@@ -2,9 +2,11 @@
 /*
  * inline_reclaim.h - reclaimd's work where there is no reclaimd (layer 10).
  *
- * A program with one thread of its own has no background thread: it tells
- * itself what is due, reclaims and purges on its way, a bounded slice at the
- * end of a request or free, and does the rest while it waits for something.
+ * A program with one thread of its own, and without callbacks, has no
+ * background thread: it tells itself what is due, purges on its way, a bounded
+ * slice at the end of a request or free, and does the rest while it waits for
+ * something.  So it reclaims, too, where it has callbacks and nobody else to
+ * call them, as in the child of a fork.
  */
 #ifndef PP_INLINE_RECLAIM_H
 #define PP_INLINE_RECLAIM_H

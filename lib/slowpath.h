@@ -29,7 +29,7 @@
  *	  WAIT ------+    the reserves, then whatever anybody gives back
  *
  * The thread's cache is entered for an attempt, and left for what lies between
- * two, since callbacks use it.
+ * two: the thread waits there, or calls back itself if nobody else can.
  *
  * Every way back to ATTEMPT is bounded:
  * B1: RECLAIM: each time something was freed, and before the deadline
@@ -84,8 +84,8 @@ struct slow_request {
 /**
  * slowpath_run() - whatever helps, after the first attempt has failed.
  *
- * Context: no lock held, the thread's cache left; runs callbacks and waits, if
- * the flags allow it.
+ * Context: no lock held, the thread's cache left; has callbacks run and waits,
+ * if the flags allow it.
  * Return: what an attempt returned; NULL with @s->why.
  */
 void *slowpath_run(struct slow_request *s);

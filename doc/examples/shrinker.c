@@ -27,7 +27,7 @@ static size_t count_items(void *arg, struct pp_shrink *shrink)
 	return c->nr ? c->nr : PP_SHRINK_EMPTY;
 }
 
-/* In any thread that allocates, and in the pool's own. */
+/* In threads of the pool's own. */
 static size_t scan_items(void *arg, struct pp_shrink *shrink)
 {
 	struct cache *c = arg;
@@ -61,7 +61,7 @@ static int read_item(struct cache *c, size_t i, unsigned char *byte)
 	if (item)
 		return 1;
 
-	/* This may call scan_items(): the lock is not held. */
+	/* This may wait for scan_items(): the lock is not held. */
 	item = pp_alloc_pages(c->pool, ITEM_PAGES, 0);
 	if (!item)
 		return -1;

@@ -30,7 +30,7 @@ static size_t usage(void *arg)
 	return s->nr * RUN_PAGES * PP_PAGE_SIZE;
 }
 
-/* In any session's thread, which needs memory: says so, and returns. */
+/* In a thread of the pool's own: says so, and returns. */
 static void cancel(void *arg)
 {
 	struct session *s = arg;

@@ -51,10 +51,11 @@ int pp_jemalloc_arena(struct pp_pool *pool, struct pp_jemalloc **out,
  *
  * jemalloc's mallocx() cannot have memory freed that the arena or another
  * shrinker keeps, since it asks with PP_NOFS; the pool's background thread may
- * be too late.  This one asks the shrinkers, empties the calling thread's cache
- * or the one in @flags, and tries again.
+ * be too late.  This one has the shrinkers called, empties the calling thread's
+ * cache or the one in @flags, and tries again.
  *
- * Context: as pp_pool_reclaim(): no lock held that a shrinker takes.
+ * Context: as pp_pool_reclaim(): with a lock held that a shrinker waits for it
+ *          waits in vain.
  * Return: the block, to be freed by dallocx(), with MALLOCX_TCACHE_NONE unless
  *         @flags name a cache; NULL with errno = ENOMEM.
  */

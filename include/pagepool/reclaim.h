@@ -35,13 +35,38 @@ extern "C" {
 int pp_pool_drain(struct pp_pool *pool);
 
 /*
+ * Callbacks, which are those of shrinkers, victims and notifiers.
+ *
+ * They run in threads that the pool has for that, called pp-callback, and never
+ * in the thread that needs memory: nothing thread-local of that is there, and
+ * no lock that it holds is theirs.  Three are made when the first of these
+ * objects is registered, up to 16 while some are stuck; they end with the pool.
+ * They have a stack of 256 KiB and block all signals.  Those of one object are
+ * called by one thread at a time, those of several at the same time.
+ *
+ * A request waits for them for one oom_timeout in all, a second by default, and
+ * fails then; what they free later is as welcome.  One that has not got on for
+ * a quarter of that is stuck: the request has the others called, by another
+ * thread, and fails if these do not help.  So a callback that waits for a lock
+ * which the requester holds, a recursive one too, makes it wait in vain.
+ * Requests under such a lock want PP_NOFS; or the callback only tries the lock.
+ *
+ * Where there is no such thread, whoever needs memory calls back itself, and
+ * waits for that without an end: if none can be made, and in the child of a
+ * fork until it registers something itself, or calls pp_pool_default() (for
+ * that pool), pp_pool_set(), pp_pool_reclaim() or pp_pressure_fd().  The
+ * preload library's own pool has them again when the child makes a thread or
+ * registers something.
+ */
+
+/*
  * Shrinkers: what the program itself can do without.
  *
  * A cache of the program's own that is made of the pool's memory registers two
  * callbacks: how many objects could be freed, and free so many of them.  The
- * pool asks in proportion to how short memory is, from its background thread
- * while free memory is below the high watermark, and from a request that would
- * fail otherwise (Linux mm/shrinker.c).
+ * pool has them called in proportion to how short memory is, for its background
+ * thread while free memory is below the high watermark, and for a request that
+ * would fail otherwise (Linux mm/shrinker.c).
  */
 
 /* What count() returns when there is nothing, and what scan() returns when it
@@ -63,8 +88,8 @@ int pp_pool_drain(struct pp_pool *pool);
 /* What a callback is told. */
 struct pp_shrink {
 	unsigned	flags;		/* PP_NOIO, PP_MEMALLOC: of the request
-					 * that needs memory; 0: the pool's
-					 * own thread asks */
+					 * that needs memory; 0 for the pool's
+					 * background thread */
 	size_t		nr_to_scan;	/* objects to free, or to look at */
 	size_t		nr_scanned;	/* looked at: nr_to_scan, unless scan()
 					 * says something else, but not 0 */
@@ -93,15 +118,17 @@ struct pp_shrinker_id;
  * @shrinker: copied.
  * @out: receives what pp_shrinker_unregister() takes.
  *
- * The callbacks may be called at once, by any thread that allocates and by the
- * pool's own, by one at a time, with no lock of the pool held.  They free with
- * free(), pp_free_pages() or pp_cache_free(), may take locks that nobody holds
- * across an allocation without PP_NOFS, and should return within milliseconds:
- * by returning, not by an exception, longjmp() or the end of the thread.  Other
- * requests wait for that a quarter of oom_timeout at the most, and then do
- * without.  What they allocate is served from the reserve and never makes the
- * pool call anyone back.  The pool's own thread has a stack of 256 KiB.
+ * The callbacks may be called at once, by the pool's threads (above), with no
+ * lock of the pool held.  They free with free(), pp_free_pages() or
+ * pp_cache_free(), may wait for locks that nobody holds across an allocation
+ * without PP_NOFS, and should return within milliseconds: by returning, not by
+ * an exception, longjmp() or the end of the thread.  What they allocate is
+ * served from the reserve and has nobody called back but other shrinkers with
+ * PP_SHRINKER_CLEAN.
  *
+ * Context: any thread, a callback too; not a signal handler.  The first call
+ *          makes the pool's threads, its background thread too; where that is
+ *          refused it succeeds without.
  * Return: 0.
  * Errors: -EINVAL: NULL, no name or callback, unknown flags or both, a
  *         struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by a
@@ -115,9 +142,11 @@ int pp_shrinker_register(struct pp_pool *pool,
  * pp_shrinker_unregister() - take the offer back.
  * @id: or NULL.
  *
- * Waits for callbacks under way; none runs after it returns.  Called from one
- * of the shrinker's own callbacks, which would wait for itself, it stops the
- * program; two callbacks that take back each other wait for ever.
+ * Waits for callbacks under way, without an end; none runs after it returns.
+ * Called from one of the shrinker's own callbacks, which would wait for itself,
+ * it stops the program; two callbacks that take back each other wait for ever.
+ *
+ * Context: no lock held that the shrinker's callbacks wait for.
  */
 void pp_shrinker_unregister(struct pp_shrinker_id *id);
 
@@ -125,12 +154,14 @@ void pp_shrinker_unregister(struct pp_shrinker_id *id);
  * pp_pool_reclaim() - have memory freed that the program can do without.
  * @nr_pages: how many pages are wanted.
  *
- * Runs the shrinkers, harder and harder, until so many pages were freed or
- * nothing more can be, 1 s at the most.  The flags of the thread's scope hold
- * (pp_scope_enter()).
+ * Empties the threads' caches, and has the shrinkers called, harder and harder,
+ * until so many pages were freed or nothing more can be.  The flags of the
+ * thread's scope hold (pp_scope_enter()).
  *
- * Context: any thread; no lock held that a shrinker takes.
- * Return: the number of pages freed, which may be more or less than asked for.
+ * Context: any thread.  Waits, 1 s at the most; in vain, if the thread holds a
+ *          lock that a shrinker waits for.
+ * Return: the number of pages freed, which may be more or less than asked for;
+ *         those of a callback that was not waited for are not in it.
  * Errors: -EINVAL: @pool is NULL.  -EDEADLK: called by a shrinker, in a scope
  *         of PP_MEMALLOC, or by a signal handler on top of a call of the pool.
  */
@@ -199,10 +230,11 @@ struct pp_victim_id;
  * @victim: copied.
  * @out: receives what the other functions take.
  *
- * The callbacks may be called at once, by any thread whose request would fail
- * otherwise, the victim's own included, by one at a time, with no lock of the
- * pool held.  What holds for a shrinker's callbacks holds for them.
+ * The callbacks may be called at once, by the pool's threads and not by the
+ * victim's own, with no lock of the pool held.  What holds for a shrinker's
+ * callbacks holds for them.
  *
+ * Context: as pp_shrinker_register().
  * Return: 0.
  * Errors: -EINVAL: NULL, no name, usage or cancel, an adj or flags that are
  *         none, a struct_bytes that is not one.  -ENOMEM.  -EDEADLK: called by
@@ -224,8 +256,9 @@ void pp_victim_exited(struct pp_victim_id *id);
  * pp_victim_unregister() - there is nothing to give up any more.
  * @id: or NULL.
  *
- * Counts as having exited.  Waits for callbacks under way; none runs after it
- * returns.  Called from one of the victim's own, it stops the program.
+ * Counts as having exited.  Waits for callbacks under way, without an end; none
+ * runs after it returns.  Called from one of the victim's own, it stops the
+ * program.
  */
 void pp_victim_unregister(struct pp_victim_id *id);
 
@@ -269,13 +302,15 @@ struct pp_oom_notifier_id;
  * pp_oom_notifier_register() - to be asked before a victim is chosen.
  * @notifier: copied.
  *
- * Return, errors: as pp_victim_register().
+ * It is called, in a thread of the pool's, for a request that would fail
+ * otherwise.
+ * Context, return, errors: as pp_victim_register().
  */
 int pp_oom_notifier_register(struct pp_pool *pool,
 			     const struct pp_oom_notifier *notifier,
 			     struct pp_oom_notifier_id **out);
 
-/* Waits for a callback under way.  NULL does nothing. */
+/* Waits for a callback under way, without an end.  NULL does nothing. */
 void pp_oom_notifier_unregister(struct pp_oom_notifier_id *id);
 
 #pragma GCC visibility pop

@@ -31,7 +31,7 @@ enum pp_stat {
 	PP_STAT_HIGH_PAGES,
 	PP_STAT_PEAK_PAGES,		/* most ever used and cached */
 	PP_STAT_PURGED_PAGES,		/* given back to the kernel so far */
-	PP_STAT_NR_THREADS,		/* with a cache */
+	PP_STAT_NR_THREADS,		/* with a cache, pp-callback too */
 	PP_STAT_FAILURES,		/* requests that got NULL */
 	PP_STAT_SLOWPATH,		/* attempts not served at once */
 	PP_STAT_SLOWPATH_NS,		/* the time they and waits took */
@@ -47,7 +47,7 @@ enum pp_stat {
 	PP_STAT_NODE_FALLBACK,		/* runs from another node */
 	PP_STAT_IDLE_DRAINS,		/* caches of idle threads emptied */
 	PP_STAT_RECLAIMD_PAGES,		/* that its shrinking gave back */
-	PP_STAT_DIRECT_RECLAIMS,	/* requests that reclaimed themselves */
+	PP_STAT_DIRECT_RECLAIMS,	/* requests that had shrinkers called */
 	PP_STAT_DIRECT_PAGES,		/* that this gave back */
 	PP_STAT_SCANNED,		/* objects shrinkers looked at */
 	PP_STAT_THROTTLED,		/* requests that waited for reclaimd */
