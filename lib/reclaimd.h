@@ -27,11 +27,15 @@
  *	a release that makes spare memory excessive	watch_excess, kick
  *	a cache that is granted something		resting, kick
  *	a request for a drain, or pressure		kick
- *	a run that has ended				is_out, kick
+ *	a run that ends with memory low			is_out, kick
  *
  * Each of these changes its word first and then kick (release), and the thread
  * reads kick (acquire) before it looks at any of them, and whether it is to
  * stop, and sleeps only on the value it read: none is lost.
+ *
+ * The thread that has made a run waits LINGER_NS for the next one to be wanted.
+ * As long as has_balancer says so, a claim that leaves free memory at low wakes
+ * that one, by balance_kick, and not reclaimd.
  *
  * The threads are made when the program makes its first own, or a user of the
  * library a pool; never from inside an allocation, since pthread_create()
