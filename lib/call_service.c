@@ -16,6 +16,8 @@
 #define MIN_THREADS		3u
 /* Who has no time to wait has none for what takes time. */
 #define MIN_STUCK_NS		10000000ull
+/* What a thread is waited for that is just telling. */
+#define TELLING_NS		1000000ull
 #define NEVER_NS		UINT64_MAX
 
 #define for_each_thread(t, cs)						\
@@ -69,26 +71,19 @@ static void enqueue(struct call_service *cs, struct call *call)
 	cs->tail = &call->next;
 }
 
-/* False: it is not in the list. */
-static bool unlink_call(struct call **list, struct call *call)
+static void unlink_call(struct call **list, struct call *call)
 {
 	while (*list && *list != call)
 		list = &(*list)->next;
-	if (!*list)
-		return false;
-	*list = call->next;
-	return true;
+	if (*list)
+		*list = call->next;
 }
 
-static void dequeue(struct call_service *cs, struct call *call)
+static void find_tail(struct call_service *cs)
 {
-	struct call **tail = &cs->head;
-
-	if (!unlink_call(&cs->head, call))
-		return;
-	while (*tail)
-		tail = &(*tail)->next;
-	cs->tail = tail;
+	cs->tail = &cs->head;
+	while (*cs->tail)
+		cs->tail = &(*cs->tail)->next;
 }
 
 static void give_to(struct call_thread *t, struct call *call)
@@ -108,24 +103,25 @@ static bool are_equal(const struct call *a, const struct call *b)
 static void take(struct call_service *cs, struct call_thread *t,
 		 struct call *first)
 {
-	struct call *next, *copy = &t->copy.call;
+	struct call *call, *copy = &t->copy.call, **link = &cs->head;
 
 	memcpy(t->copy.bytes, first, first->bytes);
-	dequeue(cs, first);
-	if (!first->result_bytes) {
-		/* Posted: the struct is its owner's again. */
-		store_relaxed(&first->state, CALL_DONE);
-		return;
-	}
-	give_to(t, first);
-	for (struct call *call = cs->head; call; call = next) {
-		next = call->next;
-		if (!are_equal(call, copy))
+	copy->amount = 0;
+	while ((call = *link)) {
+		if (call != first && !are_equal(call, copy)) {
+			link = &call->next;
 			continue;
+		}
+		*link = call->next;
 		copy->amount += call->amount;
-		dequeue(cs, call);
-		give_to(t, call);
+		copy->deadline_ns = max_u64(copy->deadline_ns,
+					    call->deadline_ns);
+		if (call->result_bytes)
+			give_to(t, call);
+		else	/* posted: the struct is its owner's again */
+			store_relaxed(&call->state, CALL_DONE);
 	}
+	cs->tail = link;
 }
 
 /* The threads */
@@ -148,13 +144,17 @@ static void look_again_at(uint64_t *until_ns, uint64_t then_ns)
 	*until_ns = min_u64(*until_ns, then_ns);
 }
 
-/* Lock held.  May one more work?  If not, @until_ns says when to look again. */
-static bool may_begin(struct call_service *cs, uint64_t now, uint64_t *until_ns)
+/* Lock held.  May one more do what @call wants?  If not, @until_ns says when to
+ * look again. */
+static bool may_begin(struct call_service *cs, const struct call *call,
+		      uint64_t now, uint64_t *until_ns)
 {
 	unsigned nr = 0;
 
 	for_each_thread(t, cs)
-		if (t->state == CALL_THREAD_BUSY && stuck_at_ns(cs, t) > now) {
+		if (t->state == CALL_THREAD_BUSY && stuck_at_ns(cs, t) > now &&
+		    t->copy.call.run == call->run &&
+		    t->copy.call.key == call->key) {
 			look_again_at(until_ns, stuck_at_ns(cs, t));
 			nr++;
 		}
@@ -182,12 +182,12 @@ static struct call *choose(struct call_service *cs, uint64_t now,
 	uint64_t merge_until;
 
 	*until_ns = NEVER_NS;
-	if (!cs->head || !may_begin(cs, now, until_ns))
-		return NULL;
 	for (struct call *call = cs->head; call; call = call->next) {
 		if (last && are_equal(call, last))
 			continue;
 		last = call;
+		if (!may_begin(cs, call, now, until_ns))
+			continue;
 		merge_until = merge_until_ns(cs, call);
 		if (merge_until <= now)
 			return call;
@@ -216,6 +216,7 @@ static bool next_call(struct call_service *cs, struct call_thread *t)
 {
 	uint64_t now, until_ns;
 	struct call *call = NULL;
+	bool more;
 
 	hold(cs);
 	set_state(cs, t, CALL_THREAD_IDLE);
@@ -234,7 +235,13 @@ static bool next_call(struct call_service *cs, struct call_thread *t)
 		t->merge_until_ns = now + CALL_MERGE_NS;
 		take(cs, t, call);
 	}
+	/* Whoever was to look at the rest may be the one that took this. */
+	more = call && cs->head;
+	if (more)
+		add_relaxed(&cs->posted, 1);
 	let_go(cs);
+	if (more)
+		waitq_wake_one(&cs->posted);
 	return call != NULL;
 }
 
@@ -330,6 +337,9 @@ static void thread_loop(void *arg)
 		make_spare(cs);
 		delay_at(DELAY_CALL);
 		t->copy.call.run(&t->copy.call);
+		/* In a child, by a callback: none of the pool's threads. */
+		if (!callback_got_on)
+			return;
 		give_back(cs->reg);
 		end_calls(cs, t);
 	}
@@ -432,6 +442,13 @@ bool call_post(struct call_service *cs, struct call *call)
 	return true;
 }
 
+/* A handler on top of the wait has forked, and this is the child: nobody makes
+ * the call. */
+static bool is_lost(struct call_service *cs, const struct call *call)
+{
+	return call->generation != load_relaxed(&cs->generation);
+}
+
 /* How long to wait before the next look; 0: it is to be abandoned. */
 static uint64_t patience_ns(struct call_service *cs, struct call *call,
 			    uint64_t deadline_ns)
@@ -439,8 +456,7 @@ static uint64_t patience_ns(struct call_service *cs, struct call *call,
 	struct call_thread *t = load_relaxed(&call->thread);
 	uint64_t now = os_now_ns(), until = now + load_relaxed(&cs->stuck_ns);
 
-	/* Not after a fork, by a handler on top of the wait. */
-	if (!load_relaxed(&cs->nr_threads))
+	if (is_lost(cs, call))
 		return 0;
 	if (t)
 		until = stuck_at_ns(cs, t);
@@ -456,13 +472,11 @@ static bool abandon(struct call_service *cs, struct call *call)
 
 	hold(cs);
 	t = load_relaxed(&call->thread);
-	/* After a fork, by a handler on top of the wait, nobody tells. */
-	ok = load_relaxed(&call->state) < CALL_TOLD ||
-	     !load_relaxed(&cs->nr_threads);
-	if (ok && t)
-		unlink_call(&t->calls, call);
-	else if (ok)
-		dequeue(cs, call);
+	ok = load_relaxed(&call->state) < CALL_TOLD || is_lost(cs, call);
+	if (ok) {
+		unlink_call(t ? &t->calls : &cs->head, call);
+		find_tail(cs);
+	}
 	let_go(cs);
 	return ok;
 }
@@ -484,7 +498,7 @@ static bool wait_for(struct call_service *cs, struct call *call,
 		else if (abandon(cs, call))
 			return false;
 		else
-			os_yield();
+			waitq_sleep_for(&call->state, seen, TELLING_NS);
 	}
 	return true;
 }
@@ -492,14 +506,28 @@ static bool wait_for(struct call_service *cs, struct call *call,
 bool call_make(struct call_service *cs, struct call *call,
 	       uint64_t deadline_ns)
 {
-	store_relaxed(&call->thread, NULL);
+	bool done;
+
 	VM_BUG_ON(call->bytes > CALL_MAX_BYTES || !call->result_bytes);
+	call->deadline_ns = deadline_ns;
 	if (!call_service_has_threads(cs)) {
 		call->run(call);
 		return true;
 	}
+	call->generation = load_relaxed(&cs->generation);
+	store_relaxed(&call->thread, NULL);
 	post(cs, call);
-	return wait_for(cs, call, deadline_ns);
+	done = wait_for(cs, call, deadline_ns);
+	/* A thread may be wanting that could not be made. */
+	if (!done)
+		pcp_kick_reclaimd(cs->reg);
+	return done;
+}
+
+void call_service_mend(struct call_service *cs)
+{
+	if (load_relaxed(&cs->nr_threads))
+		make_spare(cs);
 }
 
 /* As if it were stuck; it is not, once it enters a callback again. */
@@ -525,10 +553,19 @@ void call_service_forget(struct call_service *cs)
 	cs->head = NULL;
 	cs->tail = &cs->head;
 	cs->watch_until_ns = NEVER_NS;
+	add_relaxed(&cs->generation, 1);
 	for_each_thread(t, cs) {
 		t->calls = NULL;
 		t->is_started = false;
-		set_state(cs, t, CALL_THREAD_NONE);
+		if (t->state != CALL_THREAD_LOST)
+			set_state(cs, t, CALL_THREAD_NONE);
+		/* The thread that forks, in a callback: its stack and its copy
+		 * are in use, but it is none of ours any more. */
+		if (callback_got_on == &t->since_ns) {
+			t->state = CALL_THREAD_LOST;
+			t->thread.stack = NULL;
+			callback_got_on = NULL;
+		}
 	}
 }
 

@@ -28,7 +28,9 @@
  * for stuck_ns.  One that takes a call and leaves no other idle makes the next
  * one first, so that there is always one that can tell that the others are
  * stuck, and goes on; up to CALL_MAX_THREADS.  But no more than CALL_PARALLEL
- * work at a time that are not stuck.  None ends but with the pool.
+ * that are not stuck make calls of one kind, with the same function and key:
+ * slow ones of one kind are not to hold the others.  None ends but with the
+ * pool.
  *
  * The first three, and the places for all, are made when the program registers
  * something that can be called: for reclaimd, for requests, and one in reserve.
@@ -73,6 +75,9 @@ struct call {
 	uint32_t	bytes, result_bytes;
 	uint32_t	key;		/* of equal calls; 0: none is */
 	uint64_t	amount;		/* in the copy: of all that are equal */
+	/* call_make()'s */
+	uint64_t	deadline_ns;	/* in the copy: the last one's */
+	uint32_t	generation;	/* of the service's threads */
 
 	/* the service's lock to write, but for DONE; a futex */
 	_Atomic uint32_t state;
@@ -87,7 +92,10 @@ struct call {
 		      offsetof(type, result) == sizeof(struct call),	\
 		      "see struct call")
 
-enum call_thread_state { CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY };
+/* LOST: in the child of a fork, the place of the thread that forked. */
+enum call_thread_state {
+	CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY, CALL_THREAD_LOST
+};
 
 struct call_thread {
 	struct call_service *service;
@@ -115,6 +123,7 @@ struct call_service {
 	/* any thread */
 	_Atomic uint64_t stuck_ns;
 	_Atomic uint32_t nr_threads;
+	_Atomic uint32_t generation;	/* forks, in the child */
 	_Atomic uint32_t posted;	/* a futex */
 
 	struct lock	lock;		/* rank LEAF */
@@ -145,6 +154,10 @@ static inline bool call_service_has_threads(struct call_service *cs)
  * Context: not from inside an allocation; no lock held.
  */
 void call_service_start(struct call_service *cs);
+
+/* reclaimd's part: makes a thread that is wanting, and could not be made.  Not
+ * from inside an allocation. */
+void call_service_mend(struct call_service *cs);
 
 /* Ends the threads and waits for them.  No callback is registered, and nobody
  * makes a call. */

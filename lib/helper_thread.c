@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "os/os.h"
 #include "os/syscall.h"
+#include "pagepool.h"
 #include "scope.h"
 
 /* The stack beyond what libc wants of one: shrinkers of the program run on it.
@@ -91,31 +92,45 @@ static int make_thread_and_stack(struct helper_thread *t)
 	return err;
 }
 
+/* All but those that a thread raises by what it does: blocked, they kill. */
+static void block_signals(sigset_t *saved)
+{
+	static const int own[] = {
+		SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP,
+	};
+	sigset_t blocked;
+
+	sigfillset(&blocked);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		sigdelset(&blocked, own[i]);
+	pthread_sigmask(SIG_SETMASK, &blocked, saved);
+}
+
 int helper_thread_start(struct helper_thread *t)
 {
 	unsigned scope;
-	sigset_t all, saved;
+	sigset_t saved;
 	int err;
 
 	if (fault_hit(FAULT_THREAD))
 		return -EAGAIN;
-	/* First: once it runs it is one of ours. */
-	add_relaxed(&nr_running, 1);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	block_signals(&saved);
 	scope = scope_enter_internal();
+	/* What libc allocates for it: it is what frees memory. */
+	scope_enter(PP_MEMALLOC);
 	err = make_thread_and_stack(t);
 	scope_leave(scope);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	if (err)
-		sub_relaxed(&nr_running, 1);
+	/* Until then it counts as the program's, which ends later for it. */
+	if (!err)
+		add_relaxed(&nr_running, 1);
 	return err;
 }
 
 void helper_thread_join(struct helper_thread *t)
 {
-	pthread_join(t->thread, NULL);
 	sub_relaxed(&nr_running, 1);
+	pthread_join(t->thread, NULL);
 }
 
 void helper_thread_leave(void)

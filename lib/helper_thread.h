@@ -3,7 +3,8 @@
  * helper_thread.h - threads of the pool's own (layer 8).
  *
  * Such a thread blocks all signals, for the program's handlers are not to run
- * on it.  Its stack is reserved by the pool and small, with a page without
+ * on it; but those that it raises itself, in a callback, are the program's.  Its
+ * stack is reserved by the pool and small, with a page without
  * access below it: libc would take it from where the program's stacks come
  * from, with the program's default size.  It is made by pthread_create(), which
  * allocates: never from inside an allocation.

@@ -98,6 +98,8 @@ static bool give_task(struct reclaimd *r, struct reclaimd_task *task,
 {
 	if (!load_relaxed(&r->reg->shrinkers->nr))
 		return false;
+	if (load_relaxed(&task->call.state) == CALL_QUEUED)
+		return true;	/* all threads are stuck in something */
 	task->call = (struct call){ .run = run, .bytes = sizeof(*task) };
 	task->reclaimd = r;
 	store_relaxed(&task->is_out, true);
@@ -139,8 +141,11 @@ static bool is_low(struct zone *zone)
 static bool run_once(struct reclaimd *r)
 {
 	struct zone *zone = r->zone;
-	bool any = vmscan_balance(r->reg, zone, 0, os_now_ns() + RUN_NS);
+	uint64_t now = os_now_ns();
+	bool any;
 
+	store_relaxed(&r->run_since_ns, now);
+	any = vmscan_balance(r->reg, zone, 0, now + RUN_NS);
 	vmscan_unthrottle(zone);
 	if (!is_low(zone))
 		return true;
@@ -177,6 +182,14 @@ static void run_balance(struct call *copy)
 	end_task(r, &r->run, &r->zone->reclaim_wanted);
 }
 
+/* A run that is stuck in a shrinker leaves the others to the next one. */
+static bool is_run_stuck(struct reclaimd *r, uint64_t now)
+{
+	return now >= load_relaxed(&r->run_since_ns) +
+		      load_relaxed(&r->reg->calls->stuck_ns) &&
+	       callback_is_any_stuck(r->reg->shrinkers);
+}
+
 /*
  * A run, if one is wanted.  Cleared first: a claim that finds memory low after
  * the look below wakes us again.
@@ -186,16 +199,17 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 	struct zone *zone = r->zone;
 	uint64_t next = load_relaxed(&r->next_run_ns);
 
-	if (is_under_way(&r->run) || vmscan_is_hopeless(zone) ||
-	    !load_relaxed(&zone->reclaim_wanted))
+	if (vmscan_is_hopeless(zone) || !load_full(&zone->reclaim_wanted))
 		return NEVER_NS;
+	if (is_under_way(&r->run) && !is_run_stuck(r, now))
+		return load_relaxed(&r->reg->calls->stuck_ns);
 	if (now < next)
 		return next - now;
 	xchg_full(&zone->reclaim_wanted, false);
 	if (!is_low(zone) || give_task(r, &r->run, run_balance))
 		return NEVER_NS;
-	vmscan_give_up(zone);
 	store_relaxed(&zone->reclaim_wanted, true);
+	vmscan_give_up(r->reg, zone);
 	return NEVER_NS;
 }
 
@@ -322,6 +336,7 @@ static uint64_t serve_pool(struct reclaimd *r, uint64_t now)
 {
 	uint64_t wait_ns = serve_drains(r, now);
 
+	call_service_mend(r->reg->calls);
 	wait_ns = min_u64(wait_ns, follow_limit(r, now));
 	wait_ns = min_u64(wait_ns, answer_outside(r, now));
 	hurry_tick(r, now);

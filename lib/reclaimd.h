@@ -75,6 +75,7 @@ struct reclaimd {
 	_Atomic int		state;
 	_Atomic bool		stop;
 	_Atomic uint64_t	next_run_ns;	/* after one in vain */
+	_Atomic uint64_t	run_since_ns;	/* the last */
 
 	/* who starts and stops it */
 	struct helper_thread	thread;

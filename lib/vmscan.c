@@ -57,6 +57,20 @@ void vmscan_revive(struct pcp_registry *reg)
 	note_progress(reg);
 }
 
+static bool is_there_hope(struct pcp_registry *reg)
+{
+	return load_full(&reg->shrinkers->nr) &&
+	       call_service_has_threads(reg->calls);
+}
+
+void vmscan_give_up(struct pcp_registry *reg, struct zone *zone)
+{
+	xchg_full(&zone->reclaim_failures, ZONE_MAX_FAILURES);
+	/* One may have been registered just now, and revived before us. */
+	if (is_there_hope(reg))
+		note_progress(reg);
+}
+
 static struct shrink_pass one_pass(struct scan *scan, unsigned priority,
 				   bool (*enough)(void *))
 {
@@ -127,7 +141,7 @@ struct scan_call {
 	struct vmscan_want	want;
 	bool			(*enough)(void *arg);
 	unsigned		priority;	/* of the first pass */
-	bool			clean_only, is_direct;
+	bool			is_direct;
 };
 
 CALL_ASSERT(struct scan_call);
@@ -149,10 +163,9 @@ static void run_scan(struct call *call)
 	struct scan scan = {
 		.reg = c->reg,
 		.want = &c->want,
-		.deadline_ns = c->want.deadline_ns,
+		.deadline_ns = c->call.deadline_ns,
 		.given_before = pcp_given_pages(c->reg),
 		.flags = c->want.flags,
-		.clean_only = c->clean_only,
 	};
 	uint64_t freed = 0;
 
@@ -190,23 +203,33 @@ static struct scan_call scan_call(struct pcp_registry *reg,
 	};
 }
 
-/* Which calls are equal: those of ordinary requests. */
+/* Which calls are equal.  Who wants little is not to wait until there is enough
+ * for who wants much. */
 static uint32_t key_of(const struct scan_call *c)
 {
-	return c->want.only ? 0 : 1u | (c->want.flags & PP_NOIO ? 2u : 0) |
-				  (c->priority ? 4u : 0);
+	uint32_t node = c->want.only ? 1 + c->want.only->index : 0;
+
+	return 1u | (c->want.flags & PP_NOIO ? 2u : 0) |
+	       (c->priority ? 4u : 0) |
+	       (c->want.nr_pages > VMSCAN_CLUSTER_PAGES ? 8u : 0) | node << 4;
 }
 
 /* False: the deadline passed. */
 static bool make_scan(struct scan_call *c)
 {
 	/* Each further round passes over one more that is stuck. */
-	while (!call_make(c->reg->calls, &c->call, c->want.deadline_ns))
+	while (!call_make(c->reg->calls, &c->call, c->want.deadline_ns)) {
+		memset(&c->result, 0, sizeof(c->result));
+		/* Others may have freed something meanwhile. */
+		if (c->is_direct && vmscan_would_serve(c->reg, &c->want, 0)) {
+			c->result.freed = 1;
+			return true;
+		}
 		if (os_now_ns() >= c->want.deadline_ns) {
-			memset(&c->result, 0, sizeof(c->result));
 			c->result.has_freeable = true;	/* for all we know */
 			return false;
 		}
+	}
 	return true;
 }
 
@@ -265,14 +288,16 @@ uint64_t vmscan_direct(struct pcp_registry *reg, const struct vmscan_want *want,
 
 uint64_t vmscan_clean(struct pcp_registry *reg, const struct vmscan_want *want)
 {
-	struct scan_call c = scan_call(reg, want);
+	struct scan scan = {
+		.reg = reg,
+		.want = want,
+		.deadline_ns = want->deadline_ns,
+		.flags = want->flags,
+		.clean_only = true,
+	};
 
-	if (!can_call_back(reg, want->flags))
-		return 0;
-	c.priority = 0;
-	c.clean_only = true;
-	make_scan(&c);
-	return c.result.freed;
+	return can_call_back(reg, want->flags) ?
+	       one_pass(&scan, 0, would_be_served).nr_freed : 0;
 }
 
 /* Because the program asks */

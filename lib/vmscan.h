@@ -52,7 +52,7 @@ uint64_t vmscan_direct(struct pcp_registry *reg,
 		       const struct vmscan_want *want, bool *has_more);
 
 /* The same for one that is reclaiming itself: once over the shrinkers that
- * neither allocate nor wait. */
+ * neither allocate nor wait, in this thread. */
 uint64_t vmscan_clean(struct pcp_registry *reg,
 		      const struct vmscan_want *want);
 
@@ -83,11 +83,8 @@ static inline bool vmscan_is_hopeless(struct zone *zone)
 	return load_relaxed(&zone->reclaim_failures) >= ZONE_MAX_FAILURES;
 }
 
-/* Nobody is there to do a run, or nothing to ask. */
-static inline void vmscan_give_up(struct zone *zone)
-{
-	store_relaxed(&zone->reclaim_failures, ZONE_MAX_FAILURES);
-}
+/* Nobody is there to do a run, or nothing to ask: if that is so still. */
+void vmscan_give_up(struct pcp_registry *reg, struct zone *zone);
 
 /* There may be something to reclaim from now on: a shrinker was registered. */
 void vmscan_revive(struct pcp_registry *reg);
