@@ -211,11 +211,22 @@ static void rest(struct call_service *cs, uint64_t now, uint64_t until_ns)
 	cs->watch_until_ns = NEVER_NS;
 }
 
+/* Lock held.  Is another to be woken for what is queued, since nobody is known
+ * to look again in time? */
+static bool hand_on(struct call_service *cs)
+{
+	if (!cs->head || !cs->nr_idle || cs->watch_until_ns != NEVER_NS)
+		return false;
+	add_relaxed(&cs->posted, 1);
+	return true;
+}
+
 /* False: the thread is to end. */
 static bool next_call(struct call_service *cs, struct call_thread *t)
 {
 	uint64_t now, until_ns;
 	struct call *call = NULL;
+	bool is_handed_on = false;
 
 	hold(cs);
 	set_state(cs, t, CALL_THREAD_IDLE);
@@ -233,8 +244,11 @@ static bool next_call(struct call_service *cs, struct call_thread *t)
 		store_relaxed(&t->since_ns, now);
 		t->merge_until_ns = now + CALL_MERGE_NS;
 		take(cs, t, call);
+		is_handed_on = hand_on(cs);
 	}
 	let_go(cs);
+	if (is_handed_on)
+		waitq_wake_one(&cs->posted);
 	return call != NULL;
 }
 

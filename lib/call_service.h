@@ -38,8 +38,8 @@
  *
  * How no wake-up is lost.  Threads read `posted` under the lock under which
  * they look, and it changes under the same.  Who posts wakes nobody only if a
- * thread looks again by itself, in time.  Requests sleep on the state of their
- * call.
+ * thread looks again by itself, in time; and that one wakes another for the
+ * rest if it takes a call then.  Requests sleep on the state of their call.
  *
  * K1: a call is in the queue iff it is QUEUED, and in the list of the thread
  *     that makes it iff it is RUNNING

@@ -178,6 +178,43 @@ static void test_call_equal_one_begins_beside_a_long_one(void **state)
 	end();
 }
 
+/* Whoever waits for a moment to begin with one begins with another: the next is
+ * another thread's that is idle, though nobody posts anything more. */
+static void test_call_is_not_left_by_who_looked_after_it(void **state)
+{
+	struct gate idle[3], g[4];
+	struct job j[4];
+
+	(void)state;
+	begin(FAR_NS);
+	/* As many threads as are to be in it. */
+	for (unsigned i = 0; i < COUNT_OF(idle); i++)
+		block(&idle[i], 0);
+	for (unsigned i = 0; i < COUNT_OF(idle); i++)
+		gate_open(&idle[i]);
+	for (unsigned round = 0; round < 50; round++) {
+		await_idle();
+		for (unsigned i = 0; i < COUNT_OF(g); i++) {
+			gate_init(&g[i]);
+			j[i] = job(&nr_blocked);
+			j[i].gate = &g[i];
+			j[i].call.key = 1 + i % 2;
+			j[i].call.result_bytes = 0;
+		}
+		/* Two that block, and two that wait for them. */
+		for (unsigned i = 0; i < COUNT_OF(g); i++) {
+			assert_true(call_post(cs, &j[i].call));
+			while (i < 2 && sem_trywait(&g[i].inside))
+				sched_yield();
+		}
+		gate_await(&g[2]);
+		gate_await(&g[3]);
+		for (unsigned i = 0; i < COUNT_OF(g); i++)
+			gate_open(&g[i]);
+	}
+	end();
+}
+
 /* Posting */
 
 struct again {
@@ -472,6 +509,7 @@ int main(void)
 		TEST(test_call_without_threads_is_made_by_the_caller),
 		TEST(test_call_equal_ones_are_made_once_for_all),
 		TEST(test_call_equal_one_begins_beside_a_long_one),
+		TEST(test_call_is_not_left_by_who_looked_after_it),
 		TEST(test_call_posted_is_made_once_and_may_be_posted_inside),
 		TEST(test_call_abandoned_in_the_queue_is_never_made),
 		TEST(test_call_abandoned_while_it_runs_is_left_alone),
