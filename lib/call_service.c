@@ -130,15 +130,20 @@ static void take(struct call_service *cs, struct call_thread *t,
 
 /* The threads */
 
+static bool is_there(enum call_thread_state state)
+{
+	return state == CALL_THREAD_IDLE || state == CALL_THREAD_BUSY;
+}
+
 /* Lock held. */
 static void set_state(struct call_service *cs, struct call_thread *t,
 		      enum call_thread_state state)
 {
 	cs->nr_idle -= t->state == CALL_THREAD_IDLE;
 	cs->nr_idle += state == CALL_THREAD_IDLE;
-	if (t->state == CALL_THREAD_NONE && state != CALL_THREAD_NONE)
+	if (!is_there(t->state) && is_there(state))
 		add_relaxed(&cs->nr_threads, 1);
-	if (t->state != CALL_THREAD_NONE && state == CALL_THREAD_NONE)
+	if (is_there(t->state) && !is_there(state))
 		sub_relaxed(&cs->nr_threads, 1);
 	t->state = state;
 }
@@ -344,6 +349,9 @@ static void thread_loop(void *arg)
 		make_spare(cs);
 		delay_at(DELAY_CALL);
 		t->copy.call.run(&t->copy.call);
+		/* In the child of a fork by the callback. */
+		if (!callback_got_on)
+			return;
 		give_back(cs->reg);
 		end_calls(cs, t);
 	}
@@ -519,7 +527,8 @@ bool call_make(struct call_service *cs, struct call *call,
 /* As if it were stuck; it is not, once it enters a callback again. */
 void call_rest(void)
 {
-	store_relaxed(callback_got_on, 0);
+	if (callback_got_on)
+		store_relaxed(callback_got_on, 0);
 }
 
 bool call_is_posted(void)
@@ -534,16 +543,29 @@ bool call_is_posted(void)
 
 /* Bring-up */
 
+static void forget_thread(struct call_service *cs, struct call_thread *t)
+{
+	enum call_thread_state state = CALL_THREAD_NONE;
+
+	t->calls = NULL;
+	t->is_started = false;
+	if (callback_got_on == &t->since_ns) {
+		/* It is we who forked, and run on it. */
+		callback_got_on = NULL;
+		t->thread.stack = NULL;
+		state = CALL_THREAD_FORKED;
+	}
+	if (t->state != CALL_THREAD_FORKED)
+		set_state(cs, t, state);
+}
+
 void call_service_forget(struct call_service *cs)
 {
 	cs->head = NULL;
 	cs->tail = &cs->head;
 	cs->watch_until_ns = NEVER_NS;
-	for_each_thread(t, cs) {
-		t->calls = NULL;
-		t->is_started = false;
-		set_state(cs, t, CALL_THREAD_NONE);
-	}
+	for_each_thread(t, cs)
+		forget_thread(cs, t);
 }
 
 void call_service_set_stuck(struct call_service *cs, uint64_t ns)

@@ -34,7 +34,9 @@
  * something that can be called: for reclaimd, for requests, and one in reserve.
  * At the limit there is no good time for it.  Where there is none, as in the
  * child of a fork until it makes threads or registers something itself, a call
- * is made by whoever wants it.
+ * is made by whoever wants it.  If it was a callback that forked, the child's
+ * first thread is no thread of the service any more; but what it runs on, stack
+ * and copy, is not used again, and it ends where its call returns.
  *
  * How no wake-up is lost.  Threads read `posted` under the lock under which
  * they look, and it changes under the same.  Who posts wakes nobody only if a
@@ -87,7 +89,10 @@ struct call {
 		      offsetof(type, result) == sizeof(struct call),	\
 		      "see struct call")
 
-enum call_thread_state { CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY };
+enum call_thread_state {
+	CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY,
+	CALL_THREAD_FORKED	/* in the child: that which forked */
+};
 
 struct call_thread {
 	struct call_service *service;

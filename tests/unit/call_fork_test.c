@@ -264,6 +264,65 @@ static void test_call_child_forked_on_top_of_a_wait_goes_on(void **state)
 	end();
 }
 
+/* A callback forks: what it runs on is no thread of the pool's any more, and
+ * its stack is not to be used by those of the child. */
+static void run_fork(struct call *call)
+{
+	struct job *j = container_of(call, struct job, call);
+	pid_t child = fork();
+	int status = -1;
+
+	if (!child) {
+		check_child();
+		end_child();
+	}
+	thread_check(waitpid(child, &status, 0) == child);
+	thread_check(status == 0);
+	j->result.number = 1;
+}
+
+/* With nowhere to return to it ends, and the child with it. */
+static void run_fork_and_return(struct call *call)
+{
+	struct job *j = container_of(call, struct job, call);
+	pid_t child = fork();
+	int status = -1;
+
+	if (!child) {
+		alarm(60);
+		thread_check(!call_is_posted());
+		if (CHILD_MAKES_THREADS)
+			call_service_start(cs);
+		check_made(!CHILD_MAKES_THREADS);
+		if (CHILD_MAKES_THREADS)
+			call_service_stop(cs);
+		if (atomic_load(&thread_failures))
+			_exit(1);
+		return;
+	}
+	thread_check(waitpid(child, &status, 0) == child);
+	thread_check(status == 0);
+	j->result.number = 1;
+}
+
+static void test_call_child_forked_by_a_callback_makes_threads(void **state)
+{
+	_Atomic unsigned nr_runs = 0;
+	struct job j = job(&nr_runs);
+
+	(void)state;
+	begin(FAR_NS);
+	j.call.run = run_fork;
+	assert_true(make_for(&j, FAR_NS));
+	assert_int_equal(j.result.number, 1);
+	fflush(NULL);	/* the child ends by exit() */
+	j = job(&nr_runs);
+	j.call.run = run_fork_and_return;
+	assert_true(make_for(&j, FAR_NS));
+	assert_int_equal(j.result.number, 1);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +330,7 @@ int main(void)
 		TEST(test_call_child_knows_nothing_of_others_calls),
 		TEST(test_call_child_of_a_busy_program_is_as_others),
 		TEST(test_call_child_forked_on_top_of_a_wait_goes_on),
+		TEST(test_call_child_forked_by_a_callback_makes_threads),
 	};
 
 	test_clear_environment();
