@@ -527,8 +527,23 @@ bool call_make(struct call_service *cs, struct call *call,
 /* As if it were stuck; it is not, once it enters a callback again. */
 void call_rest(void)
 {
-	if (callback_got_on)
-		store_relaxed(callback_got_on, 0);
+	struct call_service *cs;
+	struct call_thread *t;
+	bool is_wanted;
+
+	if (!callback_got_on)
+		return;
+	t = container_of(callback_got_on, struct call_thread, since_ns);
+	cs = t->service;
+	hold(cs);
+	store_relaxed(&t->since_ns, 0);
+	/* Who is to look again does so when one is stuck, for all it knows. */
+	is_wanted = cs->head && cs->nr_idle;
+	if (is_wanted)
+		add_relaxed(&cs->posted, 1);
+	let_go(cs);
+	if (is_wanted)
+		waitq_wake_one(&cs->posted);
 }
 
 bool call_is_posted(void)

@@ -402,6 +402,55 @@ static void test_call_no_more_than_a_few_work_at_a_time(void **state)
 	end();
 }
 
+static void run_resting(struct call *call)
+{
+	struct job *j = container_of(call, struct job, call);
+
+	wait_at(j->gate);
+	call_rest();
+	wait_at(j->gate);
+}
+
+static void await_watch(void)
+{
+	bool is_watched;
+
+	do {
+		sched_yield();
+		hold();
+		is_watched = cs->watch_until_ns != UINT64_MAX;
+		let_go();
+	} while (!is_watched);
+}
+
+/* What is queued is begun with at once. */
+static void test_call_that_rests_does_not_count_as_work(void **state)
+{
+	_Atomic unsigned nr_runs = 0;
+	struct gate g[CALL_PARALLEL];
+	struct job resting = job(&nr_runs);
+	struct maker m = { .job = job(&nr_runs) };
+
+	(void)state;
+	begin(FAR_NS);
+	gate_init(&g[0]);
+	resting.gate = &g[0];
+	resting.call.run = run_resting;
+	resting.call.result_bytes = 0;
+	assert_true(call_post(cs, &resting.call));
+	gate_await(&g[0]);
+	for (unsigned i = 1; i < CALL_PARALLEL; i++)
+		block(&g[i], 0);
+	maker_start(&m, FAR_NS);
+	await_queued(1);
+	await_watch();
+	gate_open(&g[0]);
+	maker_end(&m);
+	assert_true(m.ok);
+	open_all(g);
+	end();
+}
+
 /* Held by who is stuck: @nr threads, which is all that there are. */
 static void hold_threads(struct gate *g, unsigned nr, bool with_others)
 {
@@ -514,6 +563,7 @@ int main(void)
 		TEST(test_call_abandoned_in_the_queue_is_never_made),
 		TEST(test_call_abandoned_while_it_runs_is_left_alone),
 		TEST(test_call_no_more_than_a_few_work_at_a_time),
+		TEST(test_call_that_rests_does_not_count_as_work),
 		TEST(test_call_stuck_threads_are_replaced_up_to_a_limit),
 		TEST(test_call_that_gets_on_is_waited_for),
 	};
