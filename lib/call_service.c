@@ -208,6 +208,7 @@ static void rest(struct call_service *cs, uint64_t now, uint64_t until_ns)
 
 	look_again_at(&cs->watch_until_ns, until_ns);
 	let_go(cs);
+	delay_at(DELAY_REST);
 	if (until_ns == NEVER_NS)
 		waitq_sleep(&cs->posted, seen);
 	else

@@ -217,6 +217,12 @@ static void play_model(uint64_t nr_calls)
 	free(run_log);
 }
 
+static void delay_one_of(uint32_t one_in)
+{
+	store_relaxed(&delay_one_in[DELAY_CALL], one_in);
+	store_relaxed(&delay_one_in[DELAY_REST], one_in);
+}
+
 static void test_calls_of_many_are_as_the_runs_say(void **state)
 {
 	uint64_t nr_calls = test_number("PP_TEST_CALLS", 3000);
@@ -225,9 +231,9 @@ static void test_calls_of_many_are_as_the_runs_say(void **state)
 	test_seed();	/* before there are threads */
 	begin(0);
 	play_model(nr_calls);
-	store_relaxed(&delay_one_in[DELAY_CALL], 2);
+	delay_one_of(2);
 	play_model(nr_calls / 4 + 1);
-	store_relaxed(&delay_one_in[DELAY_CALL], 0);
+	delay_one_of(0);
 	end();
 }
 
@@ -239,7 +245,7 @@ static void test_call_threads_stop_whenever_they_are_told(void **state)
 
 	(void)state;
 	begin_stopped(FAR_NS);
-	store_relaxed(&delay_one_in[DELAY_CALL], 1);
+	delay_one_of(1);
 	for (unsigned i = 0; i < 1000; i++) {
 		call_service_start(cs);
 		assert_int_equal(nr_threads(), MIN_THREADS);
@@ -259,7 +265,7 @@ static void test_call_threads_stop_whenever_they_are_told(void **state)
 		/* What was not made is not made later. */
 		memset(j, POISON, sizeof(j));
 	}
-	store_relaxed(&delay_one_in[DELAY_CALL], 0);
+	delay_one_of(0);
 	assert_true(nr_runs > 0);
 	end();
 }
