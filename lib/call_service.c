@@ -126,15 +126,20 @@ static void take(struct call_service *cs, struct call_thread *t,
 
 /* The threads */
 
+static bool is_there(enum call_thread_state state)
+{
+	return state == CALL_THREAD_IDLE || state == CALL_THREAD_BUSY;
+}
+
 /* Lock held. */
 static void set_state(struct call_service *cs, struct call_thread *t,
 		      enum call_thread_state state)
 {
 	cs->nr_idle -= t->state == CALL_THREAD_IDLE;
 	cs->nr_idle += state == CALL_THREAD_IDLE;
-	if (t->state == CALL_THREAD_NONE && state != CALL_THREAD_NONE)
+	if (!is_there(t->state) && is_there(state))
 		add_relaxed(&cs->nr_threads, 1);
-	if (t->state != CALL_THREAD_NONE && state == CALL_THREAD_NONE)
+	if (is_there(t->state) && !is_there(state))
 		sub_relaxed(&cs->nr_threads, 1);
 	t->state = state;
 }
@@ -203,6 +208,7 @@ static void rest(struct call_service *cs, uint64_t now, uint64_t until_ns)
 
 	look_again_at(&cs->watch_until_ns, until_ns);
 	let_go(cs);
+	delay_at(DELAY_REST);
 	if (until_ns == NEVER_NS)
 		waitq_sleep(&cs->posted, seen);
 	else
@@ -211,12 +217,22 @@ static void rest(struct call_service *cs, uint64_t now, uint64_t until_ns)
 	cs->watch_until_ns = NEVER_NS;
 }
 
+/* Lock held.  Is another to be woken for what is queued, since nobody is known
+ * to look again in time? */
+static bool hand_on(struct call_service *cs)
+{
+	if (!cs->head || !cs->nr_idle || cs->watch_until_ns != NEVER_NS)
+		return false;
+	add_relaxed(&cs->posted, 1);
+	return true;
+}
+
 /* False: the thread is to end. */
 static bool next_call(struct call_service *cs, struct call_thread *t)
 {
 	uint64_t now, until_ns;
 	struct call *call = NULL;
-	bool more;
+	bool is_handed_on = false;
 
 	hold(cs);
 	set_state(cs, t, CALL_THREAD_IDLE);
@@ -234,13 +250,10 @@ static bool next_call(struct call_service *cs, struct call_thread *t)
 		store_relaxed(&t->since_ns, now);
 		t->merge_until_ns = now + CALL_MERGE_NS;
 		take(cs, t, call);
+		is_handed_on = hand_on(cs);
 	}
-	/* Whoever was to look at the rest may be the one that took this. */
-	more = call && cs->head;
-	if (more)
-		add_relaxed(&cs->posted, 1);
 	let_go(cs);
-	if (more)
+	if (is_handed_on)
 		waitq_wake_one(&cs->posted);
 	return call != NULL;
 }
@@ -337,7 +350,7 @@ static void thread_loop(void *arg)
 		make_spare(cs);
 		delay_at(DELAY_CALL);
 		t->copy.call.run(&t->copy.call);
-		/* In a child, by a callback: none of the pool's threads. */
+		/* In the child of a fork by the callback. */
 		if (!callback_got_on)
 			return;
 		give_back(cs->reg);
@@ -481,6 +494,15 @@ static bool abandon(struct call_service *cs, struct call *call)
 	return ok;
 }
 
+static void sleep_on(struct call_service *cs, struct call *call, uint32_t seen,
+		     uint64_t for_ns)
+{
+	waitq_sleep_for(&call->state, seen, for_ns);
+	/* A thread may be wanting that could not be made. */
+	if (load_relaxed(&call->state) == CALL_QUEUED)
+		pcp_kick_reclaimd(cs->reg);
+}
+
 static bool wait_for(struct call_service *cs, struct call *call,
 		     uint64_t deadline_ns)
 {
@@ -494,7 +516,7 @@ static bool wait_for(struct call_service *cs, struct call *call,
 	while ((seen = load_acquire(&call->state)) != CALL_DONE) {
 		for_ns = patience_ns(cs, call, deadline_ns);
 		if (for_ns)
-			waitq_sleep_for(&call->state, seen, for_ns);
+			sleep_on(cs, call, seen, for_ns);
 		else if (abandon(cs, call))
 			return false;
 		else
@@ -506,8 +528,6 @@ static bool wait_for(struct call_service *cs, struct call *call,
 bool call_make(struct call_service *cs, struct call *call,
 	       uint64_t deadline_ns)
 {
-	bool done;
-
 	VM_BUG_ON(call->bytes > CALL_MAX_BYTES || !call->result_bytes);
 	call->deadline_ns = deadline_ns;
 	if (!call_service_has_threads(cs)) {
@@ -517,11 +537,7 @@ bool call_make(struct call_service *cs, struct call *call,
 	call->generation = load_relaxed(&cs->generation);
 	store_relaxed(&call->thread, NULL);
 	post(cs, call);
-	done = wait_for(cs, call, deadline_ns);
-	/* A thread may be wanting that could not be made. */
-	if (!done)
-		pcp_kick_reclaimd(cs->reg);
-	return done;
+	return wait_for(cs, call, deadline_ns);
 }
 
 void call_service_mend(struct call_service *cs)
@@ -533,7 +549,23 @@ void call_service_mend(struct call_service *cs)
 /* As if it were stuck; it is not, once it enters a callback again. */
 void call_rest(void)
 {
-	store_relaxed(callback_got_on, 0);
+	struct call_service *cs;
+	struct call_thread *t;
+	bool is_wanted;
+
+	if (!callback_got_on)
+		return;
+	t = container_of(callback_got_on, struct call_thread, since_ns);
+	cs = t->service;
+	hold(cs);
+	store_relaxed(&t->since_ns, 0);
+	/* Who is to look again does so when one is stuck, for all it knows. */
+	is_wanted = cs->head && cs->nr_idle;
+	if (is_wanted)
+		add_relaxed(&cs->posted, 1);
+	let_go(cs);
+	if (is_wanted)
+		waitq_wake_one(&cs->posted);
 }
 
 bool call_is_posted(void)
@@ -548,25 +580,28 @@ bool call_is_posted(void)
 
 /* Bring-up */
 
+static void forget_thread(struct call_service *cs, struct call_thread *t)
+{
+	t->calls = NULL;
+	t->is_started = false;
+	if (t->state != CALL_THREAD_FORKED)
+		set_state(cs, t, CALL_THREAD_NONE);
+	/* It is we who forked, and run on it; but none of the pool's. */
+	if (callback_got_on == &t->since_ns) {
+		callback_got_on = NULL;
+		t->thread.stack = NULL;
+		t->state = CALL_THREAD_FORKED;
+	}
+}
+
 void call_service_forget(struct call_service *cs)
 {
 	cs->head = NULL;
 	cs->tail = &cs->head;
 	cs->watch_until_ns = NEVER_NS;
 	add_relaxed(&cs->generation, 1);
-	for_each_thread(t, cs) {
-		t->calls = NULL;
-		t->is_started = false;
-		if (t->state != CALL_THREAD_LOST)
-			set_state(cs, t, CALL_THREAD_NONE);
-		/* The thread that forks, in a callback: its stack and its copy
-		 * are in use, but it is none of ours any more. */
-		if (callback_got_on == &t->since_ns) {
-			t->state = CALL_THREAD_LOST;
-			t->thread.stack = NULL;
-			callback_got_on = NULL;
-		}
-	}
+	for_each_thread(t, cs)
+		forget_thread(cs, t);
 }
 
 void call_service_set_stuck(struct call_service *cs, uint64_t ns)

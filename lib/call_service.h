@@ -36,12 +36,14 @@
  * something that can be called: for reclaimd, for requests, and one in reserve.
  * At the limit there is no good time for it.  Where there is none, as in the
  * child of a fork until it makes threads or registers something itself, a call
- * is made by whoever wants it.
+ * is made by whoever wants it.  If it was a callback that forked, the child's
+ * first thread is no thread of the service any more; but what it runs on, stack
+ * and copy, is not used again, and it ends where its call returns.
  *
  * How no wake-up is lost.  Threads read `posted` under the lock under which
  * they look, and it changes under the same.  Who posts wakes nobody only if a
- * thread looks again by itself, in time.  Requests sleep on the state of their
- * call.
+ * thread looks again by itself, in time; and that one wakes another for the
+ * rest if it takes a call then.  Requests sleep on the state of their call.
  *
  * K1: a call is in the queue iff it is QUEUED, and in the list of the thread
  *     that makes it iff it is RUNNING
@@ -92,9 +94,9 @@ struct call {
 		      offsetof(type, result) == sizeof(struct call),	\
 		      "see struct call")
 
-/* LOST: in the child of a fork, the place of the thread that forked. */
 enum call_thread_state {
-	CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY, CALL_THREAD_LOST
+	CALL_THREAD_NONE, CALL_THREAD_IDLE, CALL_THREAD_BUSY,
+	CALL_THREAD_FORKED	/* in the child: that which forked */
 };
 
 struct call_thread {

@@ -3,11 +3,11 @@
  * helper_thread.h - threads of the pool's own (layer 8).
  *
  * Such a thread blocks all signals, for the program's handlers are not to run
- * on it; but those that it raises itself, in a callback, are the program's.  Its
- * stack is reserved by the pool and small, with a page without
- * access below it: libc would take it from where the program's stacks come
- * from, with the program's default size.  It is made by pthread_create(), which
- * allocates: never from inside an allocation.
+ * on it; but those that it raises itself, in a callback, are the program's.
+ * Its stack is reserved by the pool and small, with a page without access below
+ * it: libc would take it from where the program's stacks come from, with the
+ * program's default size.  It is made by pthread_create(), which allocates:
+ * never from inside an allocation.
  *
  * A process ends with its last thread, so somebody has to know which threads
  * do not count: helper_threads_running() says how many of them are ours.

@@ -24,7 +24,8 @@
 	X(QUEUED, "who waits for a reserve is about to sleep") \
 	X(GRANT, "who waits for a reserve has it, and was not woken yet") \
 	X(CLAIM, "a claim begins or ends, what is kept is as it was") \
-	X(CALL, "a thread has taken a call and not yet made it")
+	X(CALL, "a thread has taken a call and not yet made it") \
+	X(REST, "a thread has found no call and does not yet sleep")
 
 enum delay_point {
 #define X(name, what) DELAY_##name,
