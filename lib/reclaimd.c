@@ -429,6 +429,9 @@ static void forget_tasks(struct reclaimd *r)
 {
 	store_relaxed(&r->run.is_out, false);
 	store_relaxed(&r->share.is_out, false);
+	/* One that was queued is in no queue now. */
+	store_relaxed(&r->run.call.state, CALL_NEW);
+	store_relaxed(&r->share.call.state, CALL_NEW);
 }
 
 static int reclaimd_start(struct reclaimd *r)
