@@ -180,10 +180,19 @@ void pool_start_threads(struct pp_pool *pool)
 	watch_start(pool);
 }
 
-void pool_start_calling(struct pp_pool *pool)
+void *pool_prepare_callback(struct pp_pool *pool, size_t bytes, int *err)
 {
+	void *id;
+
+	*err = pool_is_nested(pool) ? -EDEADLK : -ENOMEM;
+	/* From the reserve: it is what frees memory. */
+	id = *err == -ENOMEM ? pool_alloc_own(pool, bytes, PP_MEMALLOC) : NULL;
+	if (!id)
+		return NULL;
+	/* First: reclaimd finds somebody to call. */
 	call_service_start(&pool->calls);
 	pool_start_threads(pool);
+	return id;
 }
 
 void pool_start_own_threads(struct pp_pool *pool)

@@ -125,9 +125,6 @@ int pool_follow_limit(struct pcp_registry *reg);
  */
 void pool_start_threads(struct pp_pool *pool);
 
-/* Before a callback is registered, and then as above: threads that call it. */
-void pool_start_calling(struct pp_pool *pool);
-
 /* The same for calls of a user of the library that are no allocations: in the
  * child of a fork a pool has no threads until there is one of these.  Those of
  * the preload library's pool come with the program's own. */
@@ -208,6 +205,16 @@ void *pool_alloc_object(struct pp_pool *pool, struct pcp *pcp, unsigned class,
 void *pool_alloc_own(struct pp_pool *pool, size_t bytes, unsigned flags);
 /* And back.  Not when nested. */
 void pool_free_own(struct pp_pool *pool, void *object);
+
+/**
+ * pool_prepare_callback() - what it takes to register one: an object of zeroes,
+ * and threads that call it.
+ *
+ * Context: as pool_start_threads().
+ * Return: the object, which is pool_alloc_own()'s; NULL with *@err, -EDEADLK if
+ * the caller is nested, or -ENOMEM.
+ */
+void *pool_prepare_callback(struct pp_pool *pool, size_t bytes, int *err);
 
 /* What the allocation of a map word may hold. */
 size_t pool_usable_bytes(uint32_t word);

@@ -38,22 +38,19 @@ int pp_shrinker_register(struct pp_pool *pool,
 			 struct pp_shrinker_id **out)
 {
 	struct pp_shrinker_id *id;
+	int err;
 
 	if (!pool || !shrinker || !out || !is_valid(shrinker))
 		return -EINVAL;
-	if (pool_is_nested(pool))
-		return -EDEADLK;
-	/* From the reserve: it is what frees memory. */
-	id = pool_alloc_own(pool, sizeof(*id), PP_MEMALLOC);
+	id = pool_prepare_callback(pool, sizeof(*id), &err);
 	if (!id)
-		return -ENOMEM;
+		return err;
 	id->pool = pool;
 	id->shrinker.ops = *shrinker;
 	callback_set_name(&id->shrinker.cb, shrinker->name);
 	id->shrinker.ops.name = id->shrinker.cb.name;
 	id->self = id;
 	*out = id;
-	pool_start_calling(pool);
 	shrinker_add(&pool->shrinkers, &id->shrinker);
 	vmscan_revive(&pool->registry);
 	return 0;

@@ -25,12 +25,6 @@ static_assert(sizeof(struct pp_victim_id) <= SLAB_MAX_BYTES &&
 	      sizeof(struct pp_oom_notifier_id) <= SLAB_MAX_BYTES,
 	      "they are objects of the pool");
 
-/* Zeroes, from the reserve: it is what frees memory. */
-static void *make_id(struct pp_pool *pool, size_t bytes)
-{
-	return pool_alloc_own(pool, bytes, PP_MEMALLOC);
-}
-
 static void check_id(const void *id, const void *self, const char *entry)
 {
 	if (self != id)
@@ -50,21 +44,19 @@ int pp_victim_register(struct pp_pool *pool, const struct pp_victim *victim,
 		       struct pp_victim_id **out)
 {
 	struct pp_victim_id *id;
+	int err;
 
 	if (!pool || !victim || !out || !is_valid_victim(victim))
 		return -EINVAL;
-	if (pool_is_nested(pool))
-		return -EDEADLK;
-	id = make_id(pool, sizeof(*id));
+	id = pool_prepare_callback(pool, sizeof(*id), &err);
 	if (!id)
-		return -ENOMEM;
+		return err;
 	id->pool = pool;
 	id->victim.ops = *victim;
 	callback_set_name(&id->victim.cb, victim->name);
 	id->victim.ops.name = id->victim.cb.name;
 	id->self = id;
 	*out = id;
-	pool_start_calling(pool);
 	victim_add(&pool->oom, &id->victim);
 	return 0;
 }
@@ -127,23 +119,21 @@ int pp_oom_notifier_register(struct pp_pool *pool,
 			     struct pp_oom_notifier_id **out)
 {
 	struct pp_oom_notifier_id *id;
+	int err;
 
 	if (!pool || !notifier || !out ||
 	    notifier->struct_bytes != sizeof(*notifier) || !notifier->name ||
 	    !notifier->notify)
 		return -EINVAL;
-	if (pool_is_nested(pool))
-		return -EDEADLK;
-	id = make_id(pool, sizeof(*id));
+	id = pool_prepare_callback(pool, sizeof(*id), &err);
 	if (!id)
-		return -ENOMEM;
+		return err;
 	id->pool = pool;
 	id->notifier.ops = *notifier;
 	callback_set_name(&id->notifier.cb, notifier->name);
 	id->notifier.ops.name = id->notifier.cb.name;
 	id->self = id;
 	*out = id;
-	pool_start_calling(pool);
 	oom_notifier_add(&pool->oom, &id->notifier);
 	return 0;
 }
