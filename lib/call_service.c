@@ -330,6 +330,7 @@ static bool make_spare(struct call_service *cs)
 	t->thread.name = THREAD_NAME;
 	t->thread.body = thread_loop;
 	t->thread.arg = t;
+	t->thread.calls_back = true;
 	err = helper_thread_start(&t->thread);
 	hold(cs);
 	t->is_started = !err;

@@ -92,8 +92,8 @@ static int make_thread_and_stack(struct helper_thread *t)
 	return err;
 }
 
-/* All but those that a thread raises by what it does: blocked, they kill. */
-static void block_signals(sigset_t *saved)
+/* Those that a thread raises by what it does kill if they are blocked. */
+static void block_signals(bool calls_back, sigset_t *saved)
 {
 	static const int own[] = {
 		SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP,
@@ -101,7 +101,7 @@ static void block_signals(sigset_t *saved)
 	sigset_t blocked;
 
 	sigfillset(&blocked);
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+	for (size_t i = 0; calls_back && i < ARRAY_SIZE(own); i++)
 		sigdelset(&blocked, own[i]);
 	pthread_sigmask(SIG_SETMASK, &blocked, saved);
 }
@@ -114,7 +114,7 @@ int helper_thread_start(struct helper_thread *t)
 
 	if (fault_hit(FAULT_THREAD))
 		return -EAGAIN;
-	block_signals(&saved);
+	block_signals(t->calls_back, &saved);
 	scope = scope_enter_internal();
 	/* What libc allocates for it: it is what frees memory. */
 	scope_enter(PP_MEMALLOC);

@@ -3,8 +3,8 @@
  * helper_thread.h - threads of the pool's own (layer 8).
  *
  * Such a thread blocks all signals, for the program's handlers are not to run
- * on it; but those that it raises itself, in a callback, are the program's.
- * Its stack is reserved by the pool and small, with a page without access below
+ * on it; but those that one which calls back raises by what it does are the
+ * program's.  Its stack is reserved by the pool and small, with a page without access below
  * it: libc would take it from where the program's stacks come from, with the
  * program's default size.  It is made by pthread_create(), which allocates:
  * never from inside an allocation.
@@ -19,6 +19,7 @@
 #define PP_HELPER_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #include "base/atomic.h"
 
@@ -30,6 +31,7 @@ struct helper_thread {
 	const char	*name;		/* at most 15 letters; static */
 	void		(*body)(void *arg);
 	void		*arg;
+	bool		calls_back;
 };
 
 /**

@@ -44,9 +44,10 @@ int pp_pool_drain(struct pp_pool *pool);
  * They have a stack of 256 KiB and block all signals but those that a thread
  * raises by what it does, such as SIGSEGV.  In the child of a fork that a
  * callback makes, the return of that callback ends the child, with status 0.
- * Shrinkers with PP_SHRINKER_CLEAN are also called in place, for a callback that
- * allocates and for who is in a scope of PP_MEMALLOC.  The callbacks of one
- * object are called by one thread at a time, those of several at the same time.
+ * Shrinkers with PP_SHRINKER_CLEAN are also called in place, for a callback
+ * that allocates and for who is in a scope of PP_MEMALLOC.  The callbacks of
+ * one object are called by one thread at a time, those of several at the same
+ * time.
  *
  * A request waits for them for one oom_timeout in all, a second by default, and
  * fails then; what they free later is as welcome.  One that has not got on for
