@@ -163,6 +163,8 @@ static void test_callback_none_runs_in_the_requesters_thread(void **state)
 	notifier = add_notifier(told_notify, NULL);
 	fill(PP_MEMALLOC);
 	assert_int_equal(pp_pool_set(scene.pool, "oom_timeout", "2s"), 0);
+	/* Else it would wait without an end. */
+	assert_threads_ok();
 	assert_true(ask(PP_NOFAIL));
 	for (unsigned i = 0; i < NR_WHAT; i++)
 		assert_true(told.nr[i] > 0);

@@ -45,12 +45,14 @@ static inline bool gate_pass(sem_t *gate)
 	return !err;
 }
 
+/* For more: false, too, when the test has failed by now. */
 static inline bool has_time(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return now.tv_sec < scene.until.tv_sec;
+	return now.tv_sec < scene.until.tv_sec &&
+	       !atomic_load(&thread_failures);
 }
 
 static inline void pause_shortly(void)
