@@ -4,10 +4,10 @@
  *
  * Such a thread blocks all signals, for the program's handlers are not to run
  * on it; but those that one which calls back raises by what it does are the
- * program's.  Its stack is reserved by the pool and small, with a page without access below
- * it: libc would take it from where the program's stacks come from, with the
- * program's default size.  It is made by pthread_create(), which allocates:
- * never from inside an allocation.
+ * program's.  Its stack is reserved by the pool and small, with a page without
+ * access below it: libc would take it from where the program's stacks come
+ * from, with the program's default size.  It is made by pthread_create(), which
+ * allocates: never from inside an allocation.
  *
  * A process ends with its last thread, so somebody has to know which threads
  * do not count: helper_threads_running() says how many of them are ours.

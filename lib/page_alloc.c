@@ -215,7 +215,7 @@ static void free_moved(struct pcp_registry *reg, uint64_t page, uint64_t pages)
 {
 	struct zone *zone = zone_of_page(reg->zones, page);
 	bool backed = os_reset(span_page_address(zone->span, page),
-			       pages_to_bytes(pages)) != 0;
+			       pages_to_bytes(pages), SPAN_NAME) != 0;
 
 	bool dressed = !backed && thp_redress(zone, page, pages);
 

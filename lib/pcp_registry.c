@@ -454,10 +454,26 @@ static void confirm_runs(struct pcp *pcp)
 	}
 }
 
+/* A thread that is gone may have been between a sum and its own part of it.
+ * Not if we are: then the sum has what our part will have. */
+static void sum_up_parts(struct pcp_registry *reg)
+{
+	int64_t cached = 0, may_cache = 0;
+
+	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next) {
+		cached += pcp->published_pages;
+		may_cache += pcp->may_cache_pages;
+	}
+	store_relaxed(&reg->vmstat->cached_pages, cached);
+	store_relaxed(&reg->vmstat->may_cache_pages, may_cache);
+}
+
 void pcp_mark_orphans(struct pcp_registry *reg)
 {
 	struct pcp *mine = pcp_find(reg);
 
+	if (!pcp_is_inside())
+		sum_up_parts(reg);
 	for (struct pcp *pcp = reg->head; pcp; pcp = pcp->next)
 		if (pcp != mine) {
 			pcp->orphan = true;

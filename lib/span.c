@@ -13,7 +13,6 @@
 #define SPAN_ZONE_UNIT_BLOCKS	2048u
 /* What a zone's range is to have where address space is plentiful. */
 #define SPAN_ZONE_MIN_BYTES	(8ull << 30)
-#define SPAN_NAME		"pagepool"
 /* 3/4 of the size at each try: 40 tries go from 16 TiB below 4 MiB. */
 #define SPAN_MAX_TRIES		60
 

@@ -35,6 +35,8 @@
 /* What is committed at a time: a sixteenth of the limit, or of a zone's part of
  * it, 2 to 32 MiB. */
 #define SPAN_MAX_GRANULE_BLOCKS	16u
+/* What smaps calls it. */
+#define SPAN_NAME		"pagepool"
 #define SPAN_BLOCK_SHIFT	21
 #define SPAN_BLOCK_PAGES	512u
 /* What a block takes in the tables: its entry, and a map word per page. */

@@ -47,8 +47,6 @@
 
 #define RESERVE_FLAGS	(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
-static const char *reserve_name;
-
 int os_open(const char *path, int flags)
 {
 	if (fault_hit(FAULT_OPEN))
@@ -69,11 +67,11 @@ long os_read(int fd, void *buf, size_t bytes)
  * nobody counted; where it is counted, thp.c says otherwise.  Names are for
  * people who read smaps.  Neither may fail us.
  */
-static void os_dress(void *addr, size_t bytes)
+static void os_dress(void *addr, size_t bytes, const char *name)
 {
 	sys_madvise(addr, bytes, MADV_NOHUGEPAGE);
 	sys_prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)(uintptr_t)addr,
-		  (long)bytes, (long)(uintptr_t)reserve_name);
+		  (long)bytes, (long)(uintptr_t)name);
 }
 
 static void unmap_outside(char *base, size_t total, char *keep, size_t bytes)
@@ -102,8 +100,7 @@ int os_reserve(size_t bytes, size_t align_bytes, const char *name, void **out)
 	aligned = (char *)(uintptr_t)round_up_pow2((uintptr_t)base,
 						   align_bytes);
 	unmap_outside(base, total, aligned, bytes);
-	reserve_name = name;
-	os_dress(aligned, bytes);
+	os_dress(aligned, bytes, name);
 	*out = aligned;
 	return 0;
 }
@@ -180,7 +177,7 @@ int os_move(void *from, void *to, size_t bytes)
 	return ret < 0 && ret > -4096 ? (int)ret : 0;
 }
 
-int os_reset(void *addr, size_t bytes)
+int os_reset(void *addr, size_t bytes, const char *name)
 {
 	long ret;
 
@@ -193,7 +190,7 @@ int os_reset(void *addr, size_t bytes)
 	/* mlockall(MCL_FUTURE) has filled it. */
 	sys_call3(SYS_munlock, (long)(uintptr_t)addr, (long)bytes, 0);
 	sys_madvise(addr, bytes, MADV_DONTNEED);
-	os_dress(addr, bytes);
+	os_dress(addr, bytes, name);
 	return 0;
 }
 

@@ -59,9 +59,9 @@ int os_move(void *from, void *to, size_t bytes);
 
 /*
  * Undoes what os_move() left in the kernel's books at the range: purges it and
- * makes it one mapping with its neighbours again.
+ * makes it one mapping with its neighbours, which have that name, again.
  */
-int os_reset(void *addr, size_t bytes);
+int os_reset(void *addr, size_t bytes, const char *name);
 
 /* Committed memory for thread caches, counted by who asks. */
 int os_map_storage(size_t bytes, void **out);
