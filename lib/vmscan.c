@@ -256,6 +256,9 @@ static uint64_t ask_the_busy(struct scan_call *c, uint64_t done)
 	c->call.key = key_of(c);
 	/* Each round has waited for one that was busy to be left. */
 	while (!c->result.freed && c->result.nr_busy) {
+		/* The pass has ended because others had freed enough. */
+		if (vmscan_would_serve(c->reg, &c->want, 0))
+			return 1;
 		result = wait_for_others(c->reg, done, c->want.deadline_ns);
 		if (result == CALLBACK_PROGRESS)
 			return 1;
