@@ -146,6 +146,11 @@ static void test_call_equal_ones_are_made_once_for_all(void **state)
 		/* What the caller said it wants, for when it asks again. */
 		assert_int_equal(equal[i].job.call.amount, 1);
 	}
+	/* The first one's deadline is not the others'. */
+	assert_true(equal[0].job.result.deadline_ns ==
+		    equal[4].job.call.deadline_ns);
+	assert_true(equal[0].job.call.deadline_ns <
+		    equal[4].job.call.deadline_ns);
 	assert_int_equal(nr_runs, 1);
 	for (unsigned i = 1; i < CALL_PARALLEL; i++)
 		gate_open(&g[i]);

@@ -36,7 +36,7 @@ struct gate {
 struct job {
 	struct call	call;		/* first, and then: */
 	struct {
-		uint64_t	amount, taken_ns;
+		uint64_t	amount, deadline_ns, taken_ns;
 		uintptr_t	by;
 		unsigned	number;		/* of the run, from 1 */
 		bool		is_posted;
@@ -62,6 +62,7 @@ static inline void run_job(struct call *call)
 	j->mine = ~j->mine;
 	j->result.number = atomic_fetch_add(j->nr_runs, 1) + 1;
 	j->result.amount = call->amount;
+	j->result.deadline_ns = call->deadline_ns;
 	j->result.by = thread_identity();
 	j->result.is_posted = call_is_posted();
 	/* Nothing has got on since. */
