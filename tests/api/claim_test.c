@@ -55,6 +55,11 @@ struct contest {
 
 static struct contest contest;
 
+static unsigned nr_greedy(void)
+{
+	return (unsigned)test_load(NR_GREEDY, 3);
+}
+
 static struct pp_pool *make_pool(const char *reserve)
 {
 	struct pp_pool *pool = pool_make_one_zone("16M");
@@ -111,11 +116,11 @@ static void fill(void)
 
 static void start_greedy(void *(*greedy)(void *nr_got))
 {
-	for (size_t i = 0; i < NR_GREEDY; i++)
+	for (size_t i = 0; i < nr_greedy(); i++)
 		assert_int_equal(pthread_create(&contest.greedy[i], NULL,
 						greedy, &contest.nr_got[i]),
 				 0);
-	wait_until_ready(NR_GREEDY);
+	wait_until_ready(nr_greedy());
 }
 
 static size_t stop_greedy(void)
@@ -123,9 +128,9 @@ static size_t stop_greedy(void)
 	size_t nr = 0;
 
 	atomic_store(&contest.over, true);
-	for (size_t i = 0; i < NR_GREEDY; i++)
+	for (size_t i = 0; i < nr_greedy(); i++)
 		pthread_join(contest.greedy[i], NULL);
-	for (size_t i = 0; i < NR_GREEDY; i++) {
+	for (size_t i = 0; i < nr_greedy(); i++) {
 		nr += contest.nr_got[i];
 		runs_drop(&contest.hoard[i], contest.pool);
 	}
@@ -144,7 +149,7 @@ static void end(void)
 static void wait_until_all_ask(void)
 {
 	atomic_store(&contest.may_ask, true);
-	while (atomic_load(&contest.nr_asking) < NR_GREEDY)
+	while (atomic_load(&contest.nr_asking) < nr_greedy())
 		sched_yield();
 }
 
@@ -199,7 +204,7 @@ static bool round_with_a_victim(const char *reserve, size_t *stolen)
 	begin(reserve);
 	start_greedy(take_all_the_time);
 	pthread_create(&contest.freer, NULL, free_one_by_one, &contest.spare);
-	wait_until_ready(NR_GREEDY + 1);
+	wait_until_ready(nr_greedy() + 1);
 	fill();
 	register_victim(&contest.spare, victim_cancel);
 	run = pp_alloc_pages(contest.pool, RUN_PAGES, PP_NOWARN);

@@ -528,11 +528,13 @@ static void begin_stuck(enum where where)
 
 static void ask_by_threads(pthread_t *thread)
 {
-	for (size_t i = 0; i < NR_THREADS; i++)
+	const unsigned nr = (unsigned)test_load(NR_THREADS, 4);
+
+	for (size_t i = 0; i < nr; i++)
 		if (pthread_create(&thread[i], NULL, ask_once, NULL))
 			_exit(3);
-	wait_until_back(NR_THREADS);
-	for (size_t i = 0; i < NR_THREADS; i++)
+	wait_until_back(nr);
+	for (size_t i = 0; i < nr; i++)
 		pthread_join(thread[i], NULL);
 }
 
