@@ -294,7 +294,8 @@ static uint64_t answer_outside(struct reclaimd *r, uint64_t now)
 	if (now < r->next_outside_ns)
 		return r->next_outside_ns - now;
 	r->seen_outside = events;
-	r->next_outside_ns = now + OUTSIDE_INTERVAL_NS;
+	/* Not from @now, which may be before the event. */
+	r->next_outside_ns = os_now_ns() + OUTSIDE_INTERVAL_NS;
 	for_each_zone(zone, r->reg->zones)
 		purge_share(zone);
 	give_task(r, &r->share, run_share);
