@@ -9,6 +9,9 @@
 #include "purge.h"
 #include "trace.h"
 
+/* reclaimd may be ended, as a pool is, while a request waits for it. */
+#define KICK_AGAIN_NS	20000000ull
+
 static bool is_served(struct drain_service *ds, uint32_t ticket)
 {
 	/* Acquire: pairs with the release in serve(). */
@@ -82,6 +85,7 @@ static void pursue(struct drain_service *ds, uint32_t ticket, uint64_t left_ns)
 		return;
 	if (load_relaxed(&ds->has_thread)) {
 		pcp_kick_reclaimd(ds->reg);
+		wait_ns = min_u64(left_ns, KICK_AGAIN_NS);
 	} else {
 		serve_self(ds, ticket);
 		wait_ns = min_u64(left_ns, until(load_relaxed(&ds->next_ns),
