@@ -109,6 +109,7 @@ static bool depot_put(struct slab_heap *heap, struct zone *zone,
 	uint64_t bytes = (uint64_t)count * slab_class[class].bytes;
 	bool fits;
 
+	VM_BUG_ON(!head || !count);	/* I6 */
 	if (zone_free_pages(zone) <= load_relaxed(&zone->high_pages))
 		return false;
 	lock_acquire(&bin->lock);
@@ -620,6 +621,9 @@ void slab_overflow(struct slab_heap *heap, struct pcp *pcp, unsigned class)
 
 	if (pcp_grow_magazine(pcp, class, sc->batch, sc->cap, sc->bytes) &&
 	    m->room >= 0)
+		return;
+	/* Who had more than its share has nothing now. */
+	if (!magazine_count(m))
 		return;
 	keep = (uint32_t)m->max / 2;
 	n = magazine_count(m) - keep;

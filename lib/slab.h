@@ -45,6 +45,10 @@
  *     uncarved objects are left
  * I4: every slab in the list has been handed objects: nr_carved > 0
  * I5: every page of the slab has MAP_SLAB, its class and its number in the map
+ *
+ * And for each depot:
+ * I6: count == length of the chain, which is not 0; depot_bytes == the sum of
+ *     count * the class's bytes over its chains
  */
 #ifndef PP_SLAB_H
 #define PP_SLAB_H

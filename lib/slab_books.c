@@ -114,12 +114,31 @@ static int verify_list(struct slab_heap *heap, struct slab_bin *bin,
 	return n > bin->nr_slabs ? 3 : 0;
 }
 
+static int verify_depot(const struct slab_bin *bin, unsigned class)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < bin->nr_chains; i++) {
+		const struct slab_chain *c = &bin->chain[i];
+		uint32_t n = 0;
+
+		for (void *o = c->head; o && n <= c->count; o = *(void **)o)
+			n++;
+		if (!n || n != c->count)
+			return 6;
+		bytes += (uint64_t)n * slab_class[class].bytes;
+	}
+	return bytes == bin->depot_bytes ? 0 : 6;
+}
+
 static int verify_bin(struct slab_heap *heap, struct slab_bin *bin,
 		      unsigned class)
 {
 	int err = verify_list(heap, bin, class, 0);
 
-	return err ? err : verify_list(heap, bin, class, 1);
+	if (!err)
+		err = verify_list(heap, bin, class, 1);
+	return err ? err : verify_depot(bin, class);
 }
 
 int slab_verify(struct slab_heap *heap)

@@ -259,7 +259,61 @@ static void test_slab_verify_names_what_is_broken(void **state)
 	assert_int_equal(slab_verify(heap), 5);
 	store_relaxed(word, was);
 	assert_int_equal(slab_verify(heap), 0);
+	/* A chain without an object, and bytes without a chain. */
+	slab_bin_at(heap, 5)->nr_chains = 1;
+	assert_int_equal(slab_verify(heap), 6);
+	slab_bin_at(heap, 5)->nr_chains = 0;
+	slab_bin_at(heap, 5)->depot_bytes = 96;
+	assert_int_equal(slab_verify(heap), 6);
+	slab_bin_at(heap, 5)->depot_bytes = 0;
+	assert_int_equal(slab_verify(heap), 0);
 	object_free(f, b);
+	fixture_end(f);
+	reached_end();
+}
+
+/* Through the thread's magazine. */
+static void thread_free(struct fixture *f, void *p)
+{
+	struct pcp *pcp = pool_enter(&f->pool);
+
+	assert_non_null(pcp);
+	pool_free(&f->pool, pcp, p, pool_word(&f->pool, p));
+	pool_leave(pcp);
+}
+
+/* A thread that has more than its share, for there are more threads now, gives
+ * all back when its magazine overflows.  To the depot, where what came last is
+ * taken first, goes nothing that is empty. */
+static void test_slab_overflow_beyond_the_share_leaves_no_chain(void **state)
+{
+	struct fixture *f = fixture_make();
+	struct pp_pool *pool = &f->pool;
+	struct slab_bin *bin = slab_bin_at(&pool->heap, 20);
+	unsigned n = slab_class[20].batch * 3;
+	struct magazine *m;
+	struct pcp *pcp;
+
+	(void)state;
+	for (unsigned i = 0; i < n; i++)
+		assert_non_null(f->object[i] = object_alloc(f, 20));
+	thread_free(f, f->object[--n]);
+	pcp = pcp_find(&pool->registry);
+	m = &pcp->small[20];
+	/* Until one more would have it grow. */
+	while (m->room || !m->max)
+		thread_free(f, f->object[--n]);
+	assert_in_range(m->max + slab_class[20].batch, 1, slab_class[20].cap);
+	add_relaxed(&pool->zones->nr_caches, 100000);
+	thread_free(f, f->object[--n]);
+	assert_int_equal(load_relaxed(&pcp->granted_bytes), 0);
+	assert_int_equal(bin->nr_chains, 0);
+	assert_int_equal(pp_pool_check(pool), 0);
+	sub_relaxed(&pool->zones->nr_caches, 100000);
+	while (n)
+		thread_free(f, f->object[--n]);
+	assert_int_equal(pp_pool_drain(pool), 0);
+	assert_int_equal(slab_depot_bytes(&pool->heap), 0);
 	fixture_end(f);
 	reached_end();
 }
@@ -273,6 +327,7 @@ int main(void)
 		TEST(test_slab_objects_of_every_class_are_apart),
 		TEST(test_slab_random_lives_leave_no_slab_behind),
 		TEST(test_slab_verify_names_what_is_broken),
+		TEST(test_slab_overflow_beyond_the_share_leaves_no_chain),
 	};
 
 	return cmocka_run_group_tests_name("slab", tests, NULL, NULL);
