@@ -415,7 +415,11 @@ void pcp_free_deferred(struct pcp *pcp)
 void pcp_leave_slow(struct pcp *pcp)
 {
 	pcp_free_deferred(pcp);
-	pcp_leave(pcp);
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		/* Release: pairs with the acquire in busy_cas(). */
+		store_release(&pcp->busy, PCP_UNLOCKED);
+	else
+		pcp_leave(pcp);
 }
 
 int64_t pcp_cached_pages(const struct pcp *pcp)

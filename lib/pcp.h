@@ -81,6 +81,7 @@ enum {
 	PCP_OWNER,
 	PCP_DRAINER,		/* where busy is a lock, see pcp_drain.h */
 	PCP_WAITING,		/* the owner, who has emptied it */
+	PCP_UNLOCKED,		/* FREE, where busy is a lock */
 };
 
 /* struct pcp.drain: see pcp_drain.h. */
@@ -267,7 +268,7 @@ void pcp_adopt_orphans(struct pcp_registry *reg);
  */
 static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
 {
-	/* Relaxed: but for a drainer's lock, only the owner writes busy. */
+	/* Relaxed: only the owner writes busy, or it is never FREE (D5). */
 	if (unlikely(load_relaxed(&pcp->busy)))
 		return false;
 	store_relaxed(&pcp->busy, PCP_OWNER);
@@ -283,15 +284,16 @@ static PP_ALWAYS_INLINE bool pcp_enter(struct pcp *pcp)
 	return true;
 }
 
+/* After pcp_enter(). */
 static PP_ALWAYS_INLINE void pcp_leave(struct pcp *pcp)
 {
-	VM_BUG_ON(load_relaxed(&pcp->drain) == DRAIN_TAKEN);
+	VM_BUG_ON(load_relaxed(&pcp->drain) == DRAIN_TAKEN);	/* D3 */
+	VM_BUG_ON(load_relaxed(&pcp->drain) == DRAIN_LOCKED);	/* D5 */
 	/* Release: pairs with the acquire in drain_take(). */
 	store_release(&pcp->busy, PCP_FREE);
 }
 
-/* As pcp_leave(), at the end of slow paths: also frees what a handler could
- * not. */
+/* At the end of slow paths: also frees what a handler could not. */
 void pcp_leave_slow(struct pcp *pcp);
 void pcp_free_deferred(struct pcp *pcp);
 void pcp_defer_free(_Atomic(void *) *stack, void *p);

@@ -60,7 +60,7 @@ static bool owner_wins(struct pcp *pcp)
 static bool enter_locked(struct pcp *pcp)
 {
 	store_relaxed(&pcp->alive, true);
-	if (!busy_cas(pcp, PCP_FREE, PCP_OWNER))
+	if (!busy_cas(pcp, PCP_UNLOCKED, PCP_OWNER))
 		return false;
 	if (unlikely(load_relaxed(&pcp->give_up))) {
 		pcp_flush(pcp);
@@ -125,7 +125,7 @@ static bool is_wanted(struct pcp *pcp)
 static bool drain_take(struct pcp *pcp, uint32_t from)
 {
 	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
-		return busy_cas(pcp, PCP_FREE, PCP_DRAINER);
+		return busy_cas(pcp, PCP_UNLOCKED, PCP_DRAINER);
 	/* Acquire: pairs with the release in pcp_leave(). */
 	if (load_acquire(&pcp->busy) != PCP_FREE)
 		return false;
@@ -135,10 +135,12 @@ static bool drain_take(struct pcp *pcp, uint32_t from)
 
 static void drain_give_back(struct pcp *pcp)
 {
+	BUG_ON(load_relaxed(&pcp->busy) == PCP_OWNER &&
+	       load_relaxed(&pcp->drain) == DRAIN_LOCKED);	/* D5 */
 	/* Release: pairs with the acquire in pcp_enter(), and in busy_cas(). */
 	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
 		store_relaxed(&pcp->give_up, false);
-		store_release(&pcp->busy, PCP_FREE);
+		store_release(&pcp->busy, PCP_UNLOCKED);
 	} else {
 		store_release(&pcp->drain, DRAIN_NONE);
 	}

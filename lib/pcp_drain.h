@@ -25,10 +25,11 @@
  * LIFE asks whether the thread is alive: an owner who finds it puts NONE back
  * and goes on.  Where it still stands a second later, nobody was there.
  *
- * Where membarrier is refused, drain is LOCKED in all caches for ever: the fast
- * path always fails, and busy is a lock that owner and drainer take by
- * compare-and-swap.  What is wanted is in a word of its own then, `give_up`,
- * which whoever gets the lock next obeys.
+ * Where membarrier is refused, drain is LOCKED in all caches for ever, and busy
+ * is a lock that owner and drainer take by compare-and-swap.  When nobody has
+ * it, it is UNLOCKED and not FREE, so that the fast path always fails, and
+ * before it has written anything.  What is wanted is in a word of its own then,
+ * `give_up`, which whoever gets the lock next obeys.
  *
  * D1: only the holder of drain_lock sets WANTED or TAKEN, and it or the owner
  *     LIFE, and no TAKEN is left when it lets go; fork takes the lock, so a
@@ -36,6 +37,8 @@
  * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
  * D3: an owner who has entered finds no TAKEN until it leaves
  * D4: whoever empties a cache leaves it with nothing granted (I4)
+ * D5: where drain is LOCKED, busy is never FREE, and only who took it by a
+ *     compare-and-swap writes it
  */
 #ifndef PP_PCP_DRAIN_H
 #define PP_PCP_DRAIN_H

@@ -140,6 +140,8 @@ static struct pcp *pcp_create(struct pcp_registry *reg)
 		return NULL;
 	}
 	store_relaxed(&pcp->drain, pcp_drain_initial());
+	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED)
+		store_relaxed(&pcp->busy, PCP_UNLOCKED);
 	init_bins(pcp);
 	return pcp;
 }

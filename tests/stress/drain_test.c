@@ -112,10 +112,22 @@ static void hand_over(struct worker *w, struct holding *h)
 	free(theirs);
 }
 
+/* As malloc does first: in vain where busy is a lock, and without a trace. */
+static void try_fast_path(struct worker *w)
+{
+	struct pcp *pcp = pcp_find(&w->run->pool->registry);
+
+	if (!pcp || !pcp_enter(pcp))
+		return;
+	thread_check(pcp_drain_initial() != DRAIN_LOCKED);
+	pcp_leave(pcp);
+}
+
 static void operate(struct worker *w)
 {
 	struct holding *h = &w->slot[rng_next(&w->rng) % NR_SLOTS];
 
+	try_fast_path(w);
 	if (!h->words)
 		take(w, h);
 	else if (rng_next(&w->rng) % 8 == 0)
