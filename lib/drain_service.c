@@ -25,6 +25,17 @@ static void begin_drain(struct drain_service *ds)
 	fence_release();
 }
 
+/* A request that begins now has time for a drain that begins after it. */
+static uint64_t rest_ns(struct drain_service *ds, uint64_t took_ns)
+{
+	uint64_t wait_ns = min_u64(load_relaxed(&ds->reg->oom_timeout_ns),
+				   DRAIN_WAIT_NS);
+
+	return max_u64(DRAIN_INTERVAL_NS,
+		       min_u64(took_ns * DRAIN_REST_FACTOR,
+			       wait_ns / DRAIN_REST_DIVISOR));
+}
+
 /* drain_lock held. */
 static int serve(struct drain_service *ds, struct pcp *self)
 {
@@ -39,8 +50,7 @@ static int serve(struct drain_service *ds, struct pcp *self)
 	add_release(&ds->sequence, 1);
 	vmstat_add(ds->reg->vmstat, EVENT_DRAINS, 1);
 	ended = os_now_ns();
-	store_relaxed(&ds->next_ns, ended + max_u64(DRAIN_INTERVAL_NS,
-			(ended - begun) * DRAIN_REST_FACTOR));
+	store_relaxed(&ds->next_ns, ended + rest_ns(ds, ended - begun));
 	TRACE(drain_end, upto, err);
 	/* Release: pairs with the acquire in is_served(). */
 	store_release(&ds->done, upto);

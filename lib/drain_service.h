@@ -5,7 +5,10 @@
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine
- * times what the last one took: they have a tenth of a CPU at the most.
+ * times what the last one took: they have a tenth of a CPU at the most.  But a
+ * drain may take a second, if a thread has no processor for so long while it
+ * is inside; and a request that failed for want of the next would leave memory
+ * hidden.  So no rest is longer than an eighth of what a request waits.
  * reclaimd drains; where there is no thread, those who want a drain do it
  * themselves under the same rule, one at a time.
  *
@@ -13,6 +16,9 @@
  * by the sequence that a drain came in between.
  *
  * T1: done <= wanted, as differences of 32 bits
+ * T2: next_ns <= the end of the last drain
+ *		  + max(DRAIN_INTERVAL_NS,
+ *			min(oom_timeout, DRAIN_WAIT_NS) / DRAIN_REST_DIVISOR)
  */
 #ifndef PP_DRAIN_SERVICE_H
 #define PP_DRAIN_SERVICE_H
@@ -23,8 +29,9 @@
 #define DRAIN_IDLE_NS		1000000000ull
 #define DRAIN_INTERVAL_NS	1000000ull
 #define DRAIN_REST_FACTOR	9u
-/* What a request waits at the most. */
+/* What a request waits at the most; oom_timeout, if that is less. */
 #define DRAIN_WAIT_NS		1000000000ull
+#define DRAIN_REST_DIVISOR	8u
 
 struct drain_service {
 	/* const after drain_service_init() */
