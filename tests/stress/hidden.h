@@ -56,7 +56,7 @@ struct hidden {
 	struct sleeper		*sleeper;
 	size_t			nr;
 	bool			keepers;	/* some keep live objects */
-	uint64_t		filled_ns;	/* when the filling began */
+	int64_t			idle_drains;	/* when the filling began */
 	void			**run;		/* MAX_RUNS */
 
 	pthread_mutex_t		lock;
@@ -313,10 +313,15 @@ static void await_all(struct hidden *h)
 	pthread_mutex_unlock(&h->lock);
 }
 
+static void fill_begin(struct hidden *h)
+{
+	h->idle_drains = pool_stats(h->pool).idle_drains;
+}
+
 /* All at once: their shares are equal. */
 static void fill_together(struct hidden *h)
 {
-	h->filled_ns = now_ns();
+	fill_begin(h);
 	for (size_t i = 0; i < h->nr; i++)
 		tell(&h->sleeper[i], ORDER_FILL);
 	await_all(h);

@@ -153,10 +153,11 @@ static void hidden_end(struct hidden *h)
 	for (size_t i = 0; i < NR_SMALL; i++)
 		assert_int_equal(pp_cache_destroy(h->cache[i]), 0);
 	assert_int_equal(pp_pool_drain(h->pool), 0);
-	s = pool_stats(h->pool);
+	/* reclaimd gives back what was free for long. */
+	while ((s = pool_stats(h->pool)).isolated_pages)
+		usleep(1000);
 	assert_int_equal(s.nr_threads, 1);
 	assert_int_equal(s.cached_pages, 0);
-	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.slab_pages, 0);
 	assert_int_equal(s.used_pages, overhead_pages(h));
 	pool_end(h->pool);
@@ -168,16 +169,17 @@ static void hidden_end(struct hidden *h)
 /* The hungry thread */
 
 /* Is there something to be found?  Not if the filling took so long that caches
- * may have been given up as idle. */
+ * were given up as idle: after a second, or a tenth where memory was short. */
 static void check_hidden(struct hidden *h, int64_t in_use)
 {
 	struct pp_stats s = pool_stats(h->pool);
 	int64_t hidden = s.managed_pages - s.free_pages - in_use;
 
-	if (now_ns() - h->filled_ns < DECAY_NS)
+	if (s.idle_drains == h->idle_drains)
 		assert_true(hidden >= s.managed_pages / 128);
 	else
-		print_message("# filling took more than a second\n");
+		print_message("# %lld were idle before all had filled theirs\n",
+			      (long long)(s.idle_drains - h->idle_drains));
 	print_message("# %lld pages are hidden, %lld of them in slabs\n",
 		      (long long)hidden,
 		      (long long)(hidden - s.cached_pages));
@@ -356,7 +358,7 @@ static void test_hidden_by_threads_that_came_first(void **state)
 	struct hidden *h = hidden_make(nr_sleepers(), false);
 
 	(void)state;
-	h->filled_ns = now_ns();
+	fill_begin(h);
 	for (size_t i = 0; i < h->nr; i++) {
 		tell(&h->sleeper[i], ORDER_FILL);
 		await_all(h);
