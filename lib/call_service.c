@@ -449,7 +449,7 @@ static void post(struct call_service *cs, struct call *call)
 
 bool call_post(struct call_service *cs, struct call *call)
 {
-	VM_BUG_ON(call->result_bytes);
+	VM_BUG_ON(call->bytes > CALL_MAX_BYTES || call->result_bytes);
 	if (!load_relaxed(&cs->nr_threads))
 		return false;
 	post(cs, call);

@@ -92,6 +92,9 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 
 /* Tasks of others */
 
+static_assert(sizeof(struct reclaimd_task) <= CALL_MAX_BYTES &&
+	      offsetof(struct reclaimd_task, call) == 0, "see call_post()");
+
 /* False: nobody is there for it, or nothing to call. */
 static bool give_task(struct reclaimd *r, struct reclaimd_task *task,
 		      void (*run)(struct call *call))
@@ -102,32 +105,43 @@ static bool give_task(struct reclaimd *r, struct reclaimd_task *task,
 		return true;	/* all threads are stuck in something */
 	task->call = (struct call){ .run = run, .bytes = sizeof(*task) };
 	task->reclaimd = r;
-	store_relaxed(&task->is_out, true);
+	task->number += task->number == UINT32_MAX ? 2 : 1;
+	store_relaxed(&task->out, task->number);
 	if (call_post(r->reg->calls, &task->call))
 		return true;
-	store_relaxed(&task->is_out, false);
+	store_relaxed(&task->out, 0);
 	return false;
 }
 
-/* Full, as the exchange in end_task(): reclaimd, who was kicked since @wanted,
+/* Full, as the change in end_task(): reclaimd, who was kicked since @wanted,
  * sees that the task is over, or who ends it sees @wanted. */
 static bool is_under_way(struct reclaimd_task *task)
 {
-	return load_full(&task->is_out);
+	return load_full(&task->out) != 0;
 }
 
-/* Is there something that reclaimd may have left for the end? */
-static void end_task(struct reclaimd *r, struct reclaimd_task *task,
-		     _Atomic bool *wanted)
+static const struct reclaimd_task *task_of(struct call *copy)
 {
-	xchg_full(&task->is_out, false);
+	return container_of(copy, struct reclaimd_task, call);
+}
+
+/* Another was given out since, for this one was stuck. */
+static bool is_replaced(const struct reclaimd_task *copy,
+			struct reclaimd_task *task)
+{
+	return load_relaxed(&task->out) != copy->number;
+}
+
+/* Is there something that reclaimd may have left for the end?  Of one that was
+ * replaced, too, which may have said so after the other had ended. */
+static void end_task(struct reclaimd *r, const struct reclaimd_task *copy,
+		     struct reclaimd_task *task, _Atomic bool *wanted)
+{
+	uint32_t number = copy->number;
+
+	cas_full(&task->out, &number, 0);
 	if (!wanted || load_full(wanted))
 		zone_kick(r->zone);
-}
-
-static struct reclaimd *reclaimd_of(struct call *copy)
-{
-	return container_of(copy, struct reclaimd_task, call)->reclaimd;
 }
 
 /* Balancing */
@@ -172,14 +186,15 @@ static bool linger(struct reclaimd *r)
 	       xchg_full(&zone->reclaim_wanted, false);
 }
 
-static void run_balance(struct call *copy)
+static void run_balance(struct call *call)
 {
-	struct reclaimd *r = reclaimd_of(copy);
+	const struct reclaimd_task *copy = task_of(call);
+	struct reclaimd *r = copy->reclaimd;
 
 	/* Each further round was wanted anew. */
-	while (run_once(r) && linger(r))
+	while (run_once(r) && !is_replaced(copy, &r->run) && linger(r))
 		;
-	end_task(r, &r->run, &r->zone->reclaim_wanted);
+	end_task(r, copy, &r->run, &r->zone->reclaim_wanted);
 }
 
 /* A run that is stuck in a shrinker leaves the others to the next one. */
@@ -275,12 +290,13 @@ static void hurry_tick(struct reclaimd *r, uint64_t now)
 					  now + SHORT_TICK_NS);
 }
 
-static void run_share(struct call *copy)
+static void run_share(struct call *call)
 {
-	struct reclaimd *r = reclaimd_of(copy);
+	const struct reclaimd_task *copy = task_of(call);
+	struct reclaimd *r = copy->reclaimd;
 
 	vmscan_gently(r->reg, os_now_ns() + RUN_NS);
-	end_task(r, &r->share, NULL);
+	end_task(r, copy, &r->share, NULL);
 }
 
 /* A share at an event, and one event in so much time: caches are there for a
@@ -428,8 +444,8 @@ static void set_running(struct reclaimd *r, bool is_running)
 /* Whoever they were given to is gone. */
 static void forget_tasks(struct reclaimd *r)
 {
-	store_relaxed(&r->run.is_out, false);
-	store_relaxed(&r->share.is_out, false);
+	store_relaxed(&r->run.out, 0);
+	store_relaxed(&r->share.out, 0);
 	/* One that was queued is in no queue now. */
 	store_relaxed(&r->run.call.state, CALL_NEW);
 	store_relaxed(&r->share.call.state, CALL_NEW);

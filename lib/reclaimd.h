@@ -27,7 +27,7 @@
  *	a release that makes spare memory excessive	watch_excess, kick
  *	a cache that is granted something		resting, kick
  *	a request for a drain, or pressure		kick
- *	a run that ends with memory low			is_out, kick
+ *	a run that ends with memory low			out, kick
  *
  * Each of these changes its word first and then kick (release), and the thread
  * reads kick (acquire) before it looks at any of them, and whether it is to
@@ -62,8 +62,10 @@ enum reclaimd_state { RECLAIMD_NONE, RECLAIMD_STARTING, RECLAIMD_RUNNING };
 struct reclaimd_task {
 	struct call		call;	/* first */
 	struct reclaimd		*reclaimd;
-	/* reclaimd, and then who does it: it is under way.  Not in a copy */
-	_Atomic bool		is_out;
+	uint32_t		number;	/* each time another, never 0 */
+	/* reclaimd, and then who does it: the number of the one that is under
+	 * way; 0: none.  Not in a copy */
+	_Atomic uint32_t	out;
 };
 
 struct reclaimd {

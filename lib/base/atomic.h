@@ -35,10 +35,13 @@
 #define xchg_relaxed(p, v)	\
 	atomic_exchange_explicit(p, v, memory_order_relaxed)
 /* For two sides that each store one word and then load the other's: with
- * these four accesses at least one of them sees the other. */
+ * these accesses at least one of them sees the other. */
 #define xchg_full(p, v)		\
 	atomic_exchange_explicit(p, v, memory_order_seq_cst)
 #define load_full(p)		atomic_load_explicit(p, memory_order_seq_cst)
+#define cas_full(p, old, new)						\
+	atomic_compare_exchange_strong_explicit(p, old, new,		\
+			memory_order_seq_cst, memory_order_seq_cst)
 /* What was loaded before is older than what is loaded after; what is stored
  * before is seen before what is stored after. */
 #define fence_acquire()		atomic_thread_fence(memory_order_acquire)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * When the next drain may begin: T2 of drain_service.h.  A drain that takes long
- * is one that meets a thread inside its cache.
+ * When the next drain may begin: T2 of drain_service.h.  A drain that takes
+ * long is one that meets a thread inside its cache.
  */
 #include "../api/testing.h"
 
@@ -20,19 +20,22 @@ static void keep_something(void)
 	pp_free_pages(pool, pp_alloc_pages(pool, 1, 0));
 }
 
+struct insider {
+	_Atomic bool	is_inside, is_waited_for;
+};
+
 /* Until a drain has waited for us so long. */
 static void *stay_inside(void *arg)
 {
-	_Atomic bool *is_inside = arg;
-	uint32_t before = load_relaxed(&ds->sequence);
+	struct insider *in = arg;
 	struct pcp *pcp;
 	uint64_t until;
 
 	keep_something();
 	pcp = pcp_find(&pool->registry);
 	thread_check(pcp && pcp_enter_slow(pcp));
-	atomic_store(is_inside, true);
-	while (load_relaxed(&ds->sequence) == before)
+	atomic_store(&in->is_inside, true);
+	while (!atomic_load(&in->is_waited_for))
 		os_yield();
 	until = os_now_ns() + INSIDE_NS;
 	while (os_now_ns() < until)
@@ -43,16 +46,16 @@ static void *stay_inside(void *arg)
 
 static void drain_slowly(void)
 {
-	_Atomic bool is_inside = false;
+	struct insider in = { false, false };
 	pthread_t thread;
 	uint64_t start;
 
-	pthread_create(&thread, NULL, stay_inside, &is_inside);
-	while (!atomic_load(&is_inside))
+	pthread_create(&thread, NULL, stay_inside, &in);
+	while (!atomic_load(&in.is_inside))
 		os_yield();
 	start = os_now_ns();
+	atomic_store(&in.is_waited_for, true);
 	pp_pool_drain(pool);
-	/* It has waited for the other, who said so no sooner. */
 	assert_true(os_now_ns() - start >= INSIDE_NS);
 	pthread_join(thread, NULL);
 	assert_threads_ok();

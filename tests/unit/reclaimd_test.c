@@ -6,6 +6,7 @@
 #include "../api/testing.h"
 
 #include <sched.h>
+#include <semaphore.h>
 
 #include "base/delay.h"
 #include "base/fault.h"
@@ -13,6 +14,7 @@
 #include "pool.h"
 
 #define WAIT_S		20
+#define MAX_RUNS	4096
 
 static bool wait_for(bool (*cond)(void *), void *arg)
 {
@@ -237,12 +239,149 @@ static void test_reclaimd_answers_pressure_from_outside_in_shares(void **state)
 	reached_end();
 }
 
+/* A run that is stuck is replaced, and comes back */
+
+/* Whoever counts it is held there, once. */
+struct gate {
+	struct pp_pool		*pool;
+	sem_t			inside, leave;
+	_Atomic bool		was_passed;
+	const char		*next_timeout;	/* set by who comes */
+};
+
+static size_t gate_count(void *arg, struct pp_shrink *shrink)
+{
+	struct gate *g = arg;
+
+	(void)shrink;
+	if (atomic_exchange(&g->was_passed, true))
+		return 0;
+	if (g->next_timeout)
+		thread_check(pp_pool_set(g->pool, "oom_timeout",
+					 g->next_timeout) == 0);
+	sem_post(&g->inside);
+	while (sem_wait(&g->leave))
+		;
+	return 0;
+}
+
+static size_t gate_scan(void *arg, struct pp_shrink *shrink)
+{
+	(void)arg;
+	(void)shrink;
+	return PP_SHRINK_STOP;
+}
+
+static struct pp_shrinker_id *add_gate(struct gate *g, struct pp_pool *pool,
+				       const char *next_timeout)
+{
+	const struct pp_shrinker ops = {
+		.struct_bytes = sizeof(ops), .name = "gate", .arg = g,
+		.count = gate_count, .scan = gate_scan, .seeks = 2,
+	};
+	struct pp_shrinker_id *id = NULL;
+
+	memset(g, 0, sizeof(*g));
+	g->pool = pool;
+	g->next_timeout = next_timeout;
+	sem_init(&g->inside, 0, 0);
+	sem_init(&g->leave, 0, 0);
+	assert_int_equal(pp_shrinker_register(pool, &ops, &id), 0);
+	return id;
+}
+
+/* Somebody is inside. */
+static void await_gate(struct gate *g)
+{
+	while (sem_wait(&g->inside))
+		;
+}
+
+/* As a claim that finds memory low. */
+static void want_run(struct pp_pool *pool)
+{
+	pcp_note_low(&pool->registry, pool->zones);
+}
+
+static bool is_one_at_work(void *arg)
+{
+	struct call_service *cs = arg;
+	bool is;
+
+	pcp_enter_without();
+	lock_acquire(&cs->lock);
+	is = cs->nr_idle + 1 == load_relaxed(&cs->nr_threads);
+	lock_release(&cs->lock);
+	pcp_leave_without();
+	return is;
+}
+
+static bool is_none_out(void *arg)
+{
+	return load_relaxed(&((struct reclaimd *)arg)->run.out) == 0;
+}
+
+/* False: there was a third run, for the second was without a processor. */
+static bool play_replaced(void)
+{
+	struct pp_pool *pool = pool_make_one_zone("16M");
+	struct reclaimd *r = &pool->registry.reclaimd[0];
+	struct pp_shrinker_id *first_id, *second_id;
+	static void *run[MAX_RUNS];
+	struct gate first, second;
+	size_t nr = 0;
+	bool ok;
+
+	assert_int_equal(pp_pool_set(pool, "oom_timeout", "400s"), 0);
+	first_id = add_gate(&first, pool, NULL);
+	/* Nothing is in this thread's cache that would come back. */
+	do {
+		assert_non_null(run[nr++] = pp_alloc_pages(pool, 1, PP_NOFS));
+		pp_pool_drain(pool);
+	} while (zone_free_pages(pool->zones) > pool->zones->low_pages);
+	want_run(pool);
+	await_gate(&first);
+	assert_int_equal(r->run.out, 1);
+	second_id = add_gate(&second, pool, "400s");
+	/* Now it is stuck. */
+	assert_int_equal(pp_pool_set(pool, "oom_timeout", "40ms"), 0);
+	while (sem_trywait(&second.inside)) {
+		want_run(pool);
+		sched_yield();
+	}
+	sem_post(&first.leave);
+	assert_true(wait_for(is_one_at_work, &pool->calls));
+	ok = r->run.number == 2;
+	assert_true(!ok || load_relaxed(&r->run.out) == 2);
+	sem_post(&second.leave);
+	assert_true(wait_for(is_none_out, r));
+	pp_free_bulk(pool, nr, run);
+	pp_shrinker_unregister(first_id);
+	pp_shrinker_unregister(second_id);
+	pool_end(pool);
+	return ok;
+}
+
+static void test_reclaimd_run_that_was_replaced_ends_no_other(void **state)
+{
+	unsigned n = 0;
+
+	(void)state;
+	alarm(200);
+	while (!play_replaced())
+		assert_in_range(++n, 0, 20);
+	alarm(0);
+	assert_threads_ok();
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_reclaimd_answers_pressure_from_outside_in_shares),
 		TEST(test_reclaimd_stops_whenever_it_is_told),
 		TEST(test_reclaimd_that_just_starts_misses_no_kick),
+		TEST(test_reclaimd_run_that_was_replaced_ends_no_other),
 	};
 
 	test_clear_environment();
