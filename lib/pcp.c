@@ -95,7 +95,10 @@ static void count_bin(struct pcp *pcp, const struct run_bin *bin,
 /* Threads were added, or memory is short: start again from nothing. */
 static void flush_if_over_share(struct pcp *pcp)
 {
-	if (load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))
+	/* Not within itself, for a slab that ends and finds no place: what the
+	 * outer one has in hand is granted still. */
+	if (!pcp->is_flushing &&
+	    load_relaxed(&pcp->granted_bytes) > pcp_share_bytes(pcp))
 		pcp_flush(pcp);
 }
 
@@ -332,6 +335,8 @@ bool pcp_keep_long(struct pcp *pcp, uint64_t page, uint32_t word)
 
 void pcp_flush(struct pcp *pcp)
 {
+	VM_BUG_ON(pcp->is_flushing);
+	pcp->is_flushing = true;
 	for (unsigned i = 0; i < PCP_NR_SMALL; i++) {
 		pcp->registry->flush_small(pcp, i, 0);
 		pcp->small[i].max = 0;
@@ -355,6 +360,7 @@ void pcp_flush(struct pcp *pcp)
 		add_relaxed(&pcp->registry->vmstat->may_cache_pages,
 			    -(int64_t)pcp->may_cache_pages);
 	pcp->may_cache_pages = 0;
+	pcp->is_flushing = false;
 	store_relaxed(&pcp->granted_bytes, 0);
 }
 

@@ -129,6 +129,7 @@ struct pcp {
 	uint32_t		published_pages;
 	uint32_t		may_cache_pages;
 	uint32_t		nr_slow_steps;
+	bool			is_flushing;
 	_Atomic uint64_t	given_pages;	/* back to zones, so far */
 	struct vmstat_delta	stat;		/* others fold */
 	struct pcp		*next_pool;	/* same thread, other pool */

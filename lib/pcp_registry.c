@@ -480,6 +480,8 @@ void pcp_mark_orphans(struct pcp_registry *reg)
 		if (pcp != mine) {
 			pcp->orphan = true;
 			pcp->exiting = false;
+			/* Whoever was in the middle of it is not there. */
+			pcp->is_flushing = false;
 			store_relaxed(&pcp->drain, pcp_drain_initial());
 			store_relaxed(&reg->has_orphans, true);
 		}

@@ -318,6 +318,42 @@ static void test_slab_overflow_beyond_the_share_leaves_no_chain(void **state)
 	reached_end();
 }
 
+/* In the middle of a flush the thread has things in hand. */
+static void (*flush_small)(struct pcp *pcp, unsigned class, uint32_t keep);
+static unsigned flush_depth, flush_deepest;
+
+static void flush_and_count(struct pcp *pcp, unsigned class, uint32_t keep)
+{
+	if (++flush_depth > flush_deepest)
+		flush_deepest = flush_depth;
+	flush_small(pcp, class, keep);
+	flush_depth--;
+}
+
+/* Slabs that end in it find no place in the thread's cache of runs, which may
+ * have nothing any more: that is no reason to begin another. */
+static void test_slab_flush_beyond_the_share_is_one(void **state)
+{
+	struct fixture *f = fixture_make();
+	struct pp_pool *pool = &f->pool;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned class = 0; class < SLAB_NR_CLASSES; class += 4)
+		for (unsigned i = 0; i < slab_class[class].batch * 2; i++)
+			f->object[n++] = object_alloc(f, class);
+	while (n)
+		thread_free(f, f->object[--n]);
+	flush_small = pool->registry.flush_small;
+	pool->registry.flush_small = flush_and_count;
+	add_relaxed(&pool->zones->nr_caches, 100000);
+	assert_int_equal(pp_pool_drain(pool), 0);
+	assert_int_equal(flush_deepest, 1);
+	sub_relaxed(&pool->zones->nr_caches, 100000);
+	fixture_end(f);
+	reached_end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +364,7 @@ int main(void)
 		TEST(test_slab_random_lives_leave_no_slab_behind),
 		TEST(test_slab_verify_names_what_is_broken),
 		TEST(test_slab_overflow_beyond_the_share_leaves_no_chain),
+		TEST(test_slab_flush_beyond_the_share_is_one),
 	};
 
 	return cmocka_run_group_tests_name("slab", tests, NULL, NULL);
