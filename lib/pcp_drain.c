@@ -12,19 +12,27 @@
 #define DRAIN_YIELDS		64
 #define DRAIN_NAP_NS		200000
 
-static bool drain_locked;	/* const after pcp_drain_init() */
-static _Atomic bool drain_is_known;
+static bool drain_locked;	/* const after drain_is_known */
+static struct once drain_is_known = ONCE_INIT;
+
+static void ask_for_membarrier(void)
+{
+	drain_locked = os_membarrier_register() != 0;
+}
+
+static void do_without_membarrier(void)
+{
+	drain_locked = true;
+}
 
 void pcp_drain_init(void)
 {
-	if (!xchg_relaxed(&drain_is_known, true))
-		drain_locked = os_membarrier_register() != 0;
+	once_run(&drain_is_known, ask_for_membarrier);
 }
 
 void pcp_drain_without_membarrier(void)
 {
-	if (!xchg_relaxed(&drain_is_known, true))
-		drain_locked = true;
+	once_run(&drain_is_known, do_without_membarrier);
 }
 
 uint32_t pcp_drain_initial(void)
