@@ -293,8 +293,9 @@ bool pcp_is_inside(void)
 
 	if (is_stand_in(pcp))
 		return pcp == &pcp_none_inside || pcp == &pcp_gone_inside;
-	/* As many as the thread uses pools. */
-	while (pcp && !(pcp->registry && owner_is_inside(pcp)))
+	/* As many as the thread uses pools.  The first may be of a pool that is
+	 * gone, and says so all the same, see set_inside(). */
+	while (pcp && !owner_is_inside(pcp))
 		pcp = pcp->next_pool;
 	return pcp != NULL;
 }
