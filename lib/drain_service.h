@@ -8,7 +8,8 @@
  * times what the last one took: they have a tenth of a CPU at the most.  But a
  * drain may take a second, if a thread has no processor for so long while it
  * is inside; and a request that failed for want of the next would leave memory
- * hidden.  So no rest is longer than an eighth of what a request waits.
+ * hidden.  So no rest is longer than an eighth of what a request waits, or
+ * DRAIN_INTERVAL_NS.
  * reclaimd drains; where there is no thread, those who want a drain do it
  * themselves under the same rule, one at a time.
  *
@@ -19,6 +20,7 @@
  * T2: next_ns <= the end of the last drain
  *		  + max(DRAIN_INTERVAL_NS,
  *			min(oom_timeout, DRAIN_WAIT_NS) / DRAIN_REST_DIVISOR)
+ *     with oom_timeout as it was then
  */
 #ifndef PP_DRAIN_SERVICE_H
 #define PP_DRAIN_SERVICE_H

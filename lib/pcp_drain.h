@@ -37,8 +37,8 @@
  * D2: a cache that is TAKEN stays in the registry: its owner waits to exit
  * D3: an owner who has entered finds no TAKEN until it leaves
  * D4: whoever empties a cache leaves it with nothing granted (I4)
- * D5: where drain is LOCKED, busy is never FREE, and only who took it by a
- *     compare-and-swap writes it
+ * D5: where drain is LOCKED, busy is never FREE, and once the cache is in the
+ *     registry only who took it by a compare-and-swap writes it
  */
 #ifndef PP_PCP_DRAIN_H
 #define PP_PCP_DRAIN_H

@@ -221,6 +221,8 @@ static uint64_t balance(struct reclaimd *r, uint64_t now)
 	if (now < next)
 		return next - now;
 	xchg_full(&zone->reclaim_wanted, false);
+	/* Until it says so itself. */
+	store_relaxed(&r->run_since_ns, now);
 	if (!is_low(zone) || give_task(r, &r->run, run_balance))
 		return NEVER_NS;
 	store_relaxed(&zone->reclaim_wanted, true);

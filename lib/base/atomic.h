@@ -35,7 +35,8 @@
 #define xchg_relaxed(p, v)	\
 	atomic_exchange_explicit(p, v, memory_order_relaxed)
 /* For two sides that each store one word and then load the other's: with
- * these accesses at least one of them sees the other. */
+ * these accesses at least one of them sees the other, where the
+ * compare-and-swap has succeeded. */
 #define xchg_full(p, v)		\
 	atomic_exchange_explicit(p, v, memory_order_seq_cst)
 #define load_full(p)		atomic_load_explicit(p, memory_order_seq_cst)
