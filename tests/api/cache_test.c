@@ -2,6 +2,8 @@
 /* Objects of one size: every size and alignment, at the limit, and wrongly. */
 #include "testing.h"
 
+#include <sched.h>
+
 #include <pagepool/cache.h>
 
 struct object {
@@ -289,6 +291,8 @@ static void *freeing_thread(void *arg)
 	size_t done = 0;
 
 	while (done < h->count) {
+		size_t before = done;
+
 		for (size_t i = 0; i < COUNT_OF(h->slot); i++) {
 			void *p = atomic_exchange(&h->slot[i], NULL);
 
@@ -298,6 +302,8 @@ static void *freeing_thread(void *arg)
 			pp_cache_free(h->cache, p);
 			done++;
 		}
+		if (done == before)
+			sched_yield();
 	}
 	return NULL;
 }
@@ -320,6 +326,8 @@ static void test_cache_objects_may_be_freed_by_others(void **state)
 		fill_object(p, 200, 3);
 		do {
 			i = (i + 1) % COUNT_OF(h.slot);
+			if (none && i == 0)
+				sched_yield();
 			none = NULL;
 		} while (!atomic_compare_exchange_strong(&h.slot[i], &none,
 							 p));

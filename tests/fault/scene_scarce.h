@@ -272,6 +272,8 @@ static inline void scene_victims(struct owners *o)
 
 	if (!begin(o, "8M", "1"))
 		return;
+	/* Nobody is late, or stuck, who is just without a processor. */
+	EXPECT(pp_pool_set(o->pool, "oom_timeout", "20s") == 0);
 	for (size_t i = 0; i < COUNT_OF(t); i++)
 		tenant_move_in(&t[i], o);
 	add_notifier(&t[0]);

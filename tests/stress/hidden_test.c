@@ -37,6 +37,7 @@
 #define HIDDEN_REFUSED_BY	REFUSED_BY_NOTHING
 #endif
 
+#define MAX_REST_MS	20000u	/* until nothing is on its way to the kernel */
 /* Two drains begin at least so far apart. */
 #define DRAIN_GAP_NS	1000000ull
 
@@ -154,8 +155,13 @@ static void hidden_end(struct hidden *h)
 		assert_int_equal(pp_cache_destroy(h->cache[i]), 0);
 	assert_int_equal(pp_pool_drain(h->pool), 0);
 	/* reclaimd gives back what was free for long. */
-	while ((s = pool_stats(h->pool)).isolated_pages)
+	for (unsigned i = 0; i < MAX_REST_MS; i++) {
+		s = pool_stats(h->pool);
+		if (!s.isolated_pages)
+			break;
 		usleep(1000);
+	}
+	assert_int_equal(s.isolated_pages, 0);
 	assert_int_equal(s.nr_threads, 1);
 	assert_int_equal(s.cached_pages, 0);
 	assert_int_equal(s.slab_pages, 0);
@@ -174,12 +180,13 @@ static void check_hidden(struct hidden *h, int64_t in_use)
 {
 	struct pp_stats s = pool_stats(h->pool);
 	int64_t hidden = s.managed_pages - s.free_pages - in_use;
+	int64_t nr_idle = s.idle_drains - h->idle_drains;
 
-	if (s.idle_drains == h->idle_drains)
+	if (nr_idle <= (int64_t)h->nr / 4)
 		assert_true(hidden >= s.managed_pages / 128);
 	else
 		print_message("# %lld were idle before all had filled theirs\n",
-			      (long long)(s.idle_drains - h->idle_drains));
+			      (long long)nr_idle);
 	print_message("# %lld pages are hidden, %lld of them in slabs\n",
 		      (long long)hidden,
 		      (long long)(hidden - s.cached_pages));
@@ -517,7 +524,7 @@ static void test_hidden_idle_caches_are_given_up(void **state)
 		      (now_ns() - start) / 1000000);
 	assert_int_equal(s.cached_pages, 0);
 	assert_int_equal(s.used_pages, in_use_pages(h));
-	assert_true(s.idle_drains - before.idle_drains >= 32);
+	assert_true(s.idle_drains - h->idle_drains >= 32);
 	assert_int_equal(s.drains, before.drains);
 	hidden_end(h);
 	reached_end();

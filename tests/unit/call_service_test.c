@@ -563,14 +563,14 @@ static void run_long(struct call *call)
 	callback_let_go(&got_on_list);
 }
 
-/* Ten times, for that one gets no processor for so long may happen. */
+/* Again, for that one gets no processor for so long may happen. */
 static void test_call_that_gets_on_is_waited_for(void **state)
 {
 	_Atomic unsigned nr_runs = 0;
 	struct job j = job(&nr_runs);
 
 	(void)state;
-	begin(50 * MS);
+	begin(500 * MS);
 	callback_list_init(&got_on_list, LOCK_RANK_SHRINKER);
 	callback_set_name(&got_on, "on");
 	callback_add(&got_on_list, &got_on);
