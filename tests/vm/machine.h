@@ -14,6 +14,7 @@
 #ifndef PP_TESTS_VM_MACHINE_H
 #define PP_TESTS_VM_MACHINE_H
 
+#include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 #define MAX_NODES	16
+#define MAX_HINTS	100	/* page_node() */
 
 struct node_list {
 	int	nr;
@@ -54,14 +56,24 @@ static inline bool node_list_has(const struct node_list *list, int node)
 	return false;
 }
 
-/* The node that has the page at @p: move_pages(2) tells without moving. */
-static inline int page_node(const void *p)
+/* The node that has the page at @p, which was written before: move_pages(2)
+ * tells without moving.
+ *
+ * The kernel's NUMA balancing takes a page's access away now and then, to see
+ * who wants it, and Linux 6.1 says of such a page that it is not there
+ * (-ENOENT).  A read gives the access back, and then the kernel knows. */
+static inline int page_node(const char *p)
 {
 	void *page = (void *)((uintptr_t)p & ~(uintptr_t)4095);
 	int node = -1;
 
-	if (syscall(SYS_move_pages, 0, 1ul, &page, NULL, &node, 0))
-		return -1;
+	for (int i = 0; i < MAX_HINTS; i++) {
+		(void)*(const volatile char *)p;
+		if (syscall(SYS_move_pages, 0, 1ul, &page, NULL, &node, 0))
+			return -1;
+		if (node != -ENOENT)
+			break;
+	}
 	return node;
 }
 
