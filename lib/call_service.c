@@ -40,19 +40,16 @@ void call_service_verify(struct call_service *cs)
 	BUG_ON(nr_idle != cs->nr_idle);				/* K2 */
 }
 
-/* Inside, so that a handler on top of us keeps off the lock. */
 static void hold(struct call_service *cs)
 {
-	pcp_enter_without();
-	lock_acquire(&cs->lock);
+	pcp_lock(&cs->lock);
 }
 
 static void let_go(struct call_service *cs)
 {
 	if (PP_DEBUG > 0)
 		call_service_verify(cs);
-	lock_release(&cs->lock);
-	pcp_leave_without();
+	pcp_unlock(&cs->lock);
 }
 
 /* When the thread would be stuck, unless it gets on. */

@@ -37,17 +37,14 @@ void callback_set_name(struct callback *cb, const char *name)
 	cb->name[len] = '\0';
 }
 
-/* Inside, so that a handler on top of us keeps off the lock. */
 void callback_hold(struct callback_list *list)
 {
-	pcp_enter_without();
-	lock_acquire(&list->lock);
+	pcp_lock(&list->lock);
 }
 
 void callback_let_go(struct callback_list *list)
 {
-	lock_release(&list->lock);
-	pcp_leave_without();
+	pcp_unlock(&list->lock);
 }
 
 void callback_add(struct callback_list *list, struct callback *cb)

@@ -33,19 +33,16 @@ static void set_claimed(struct pcp_registry *reg, uint64_t nr_pages)
 			      claim_pages(reg, zone, nr_pages) : 0);
 }
 
-/* Inside, so that a handler on top of us keeps off the lock. */
 static void hold(struct pcp_registry *reg)
 {
-	pcp_enter_without();
-	lock_acquire(&reg->claim_lock);
+	pcp_lock(&reg->claim_lock);
 }
 
 static void let_go(struct pcp_registry *reg)
 {
 	if (PP_DEBUG > 0)
 		claim_verify(reg);
-	lock_release(&reg->claim_lock);
-	pcp_leave_without();
+	pcp_unlock(&reg->claim_lock);
 }
 
 /* Lock held. */

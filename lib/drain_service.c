@@ -76,13 +76,11 @@ static uint64_t until(uint64_t then_ns, uint64_t now_ns)
 /* Where nobody else does: drains, unless the next drain has to wait. */
 static void serve_self(struct drain_service *ds, uint32_t ticket)
 {
-	pcp_enter_without();
-	lock_acquire(&ds->reg->drain_lock);
+	pcp_lock(&ds->reg->drain_lock);
 	if (!is_served(ds, ticket) &&
 	    os_now_ns() >= load_relaxed(&ds->next_ns))
 		serve(ds, NULL);
-	lock_release(&ds->reg->drain_lock);
-	pcp_leave_without();
+	pcp_unlock(&ds->reg->drain_lock);
 }
 
 /* One step of a request: drains, or sleeps until that may be worth while. */

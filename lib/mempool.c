@@ -78,20 +78,7 @@ static void *list_pop(struct mempool_list *list)
 	return pop(&list->first);
 }
 
-/* The lock */
-
-/* Inside, so that a handler on top of us keeps off the lock. */
-static void hold(struct mempool *mp)
-{
-	pcp_enter_without();
-	lock_acquire(&mp->lock);
-}
-
-static void let_go(struct mempool *mp)
-{
-	lock_release(&mp->lock);
-	pcp_leave_without();
-}
+/* What is free.  Lock held. */
 
 static void push_free(struct mempool *mp, void *element)
 {
@@ -208,16 +195,16 @@ static void finish_step(struct mempool *mp, const struct settlement *s)
 
 /* Ends the hold of the lock in which something was changed.  Each round wakes a
  * waiter or frees an element. */
-static void let_go_settled(struct mempool *mp)
+static void unlock_settled(struct mempool *mp)
 {
 	struct settlement s = settle_step(mp);
 
-	let_go(mp);
+	pcp_unlock(&mp->lock);
 	finish_step(mp, &s);
 	while (s.more) {
-		hold(mp);
+		pcp_lock(&mp->lock);
 		s = settle_step(mp);
-		let_go(mp);
+		pcp_unlock(&mp->lock);
 		finish_step(mp, &s);
 	}
 }
@@ -271,20 +258,20 @@ static bool take(struct mempool *mp, struct mempool_list *list, size_t nr)
 {
 	bool ok;
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	ok = !first_waiting(mp) &&
 	     nr - list->nr <= mp->nr_free - mp->nr_granted;
 	if (ok)
 		move_to(mp, list, nr);
-	let_go(mp);
+	pcp_unlock(&mp->lock);
 	return ok;
 }
 
 static void put_back(struct mempool *mp, struct mempool_list *list)
 {
-	hold(mp);
+	pcp_lock(&mp->lock);
 	move_back(mp, list);
-	let_go_settled(mp);
+	unlock_settled(mp);
 }
 
 /* The place in the queue is given up; true if it was granted, and @list has it
@@ -294,12 +281,12 @@ static bool fetch(struct mempool *mp, struct mempool_waiter *w,
 {
 	bool ok;
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	ok = state_of(w) == WAITER_GRANTED;
 	dequeue(mp, w);
 	if (ok)
 		move_to(mp, list, w->nr);
-	let_go_settled(mp);
+	unlock_settled(mp);
 	return ok;
 }
 
@@ -316,9 +303,9 @@ static bool wait_in_turn(struct mempool *mp, struct mempool_list *list,
 {
 	struct mempool_waiter w = { .nr = nr, .thread = thread_identity() };
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	enqueue(mp, &w);
-	let_go_settled(mp);
+	unlock_settled(mp);
 	while (state_of(&w) == WAITER_WAITS) {
 		delay_at(DELAY_QUEUED);
 		waitq_sleep_for(&w.state, WAITER_WAITS, mp->retry_ns);
@@ -373,11 +360,11 @@ bool mempool_free(struct mempool *mp, void *element)
 	if (!load_relaxed(&mp->nr_out))
 		return false;
 	mp->ops->park(mp->arg, element);
-	hold(mp);
+	pcp_lock(&mp->lock);
 	push_free(mp, element);
 	/* M5: in the list first. */
 	mempool_forget(mp);
-	let_go_settled(mp);
+	unlock_settled(mp);
 	return true;
 }
 
@@ -387,20 +374,20 @@ static bool open_ticket(struct mempool *mp, size_t nr)
 {
 	bool ok;
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	ok = nr && nr <= mp->nr_min;
 	if (ok)
 		mp->nr_tickets++;
-	let_go(mp);
+	pcp_unlock(&mp->lock);
 	return ok;
 }
 
 static void close_ticket(struct mempool *mp, struct mempool_list *list)
 {
-	hold(mp);
+	pcp_lock(&mp->lock);
 	mp->nr_tickets--;
 	move_back(mp, list);
-	let_go_settled(mp);
+	unlock_settled(mp);
 }
 
 /* What is set aside comes first here: a ticket is a part of it.  It is the
@@ -420,8 +407,8 @@ int mempool_hold(struct mempool *mp, size_t nr, unsigned flags,
 		return err;
 	}
 	/* With new ones it may be more than is to be set aside. */
-	hold(mp);
-	let_go_settled(mp);
+	pcp_lock(&mp->lock);
+	unlock_settled(mp);
 	return 0;
 }
 
@@ -458,10 +445,10 @@ static size_t nr_missing(struct mempool *mp)
 {
 	size_t nr;
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	nr = mp->nr_free + load_relaxed(&mp->nr_held);
 	nr = nr < mp->nr_min ? mp->nr_min - nr : 0;
-	let_go(mp);
+	pcp_unlock(&mp->lock);
 	return nr;
 }
 
@@ -469,9 +456,9 @@ size_t mempool_resize(struct mempool *mp, size_t nr_min)
 {
 	struct mempool_list list = { .first = NULL };
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	mp->nr_min = nr_min;
-	let_go_settled(mp);
+	unlock_settled(mp);
 	/* One at a time: who waits has it at once. */
 	for (size_t nr = nr_missing(mp); nr; nr--) {
 		if (!fill(mp, &list, 1, FULL_FLAGS))
@@ -485,11 +472,11 @@ bool mempool_exit(struct mempool *mp)
 {
 	bool busy;
 
-	hold(mp);
+	pcp_lock(&mp->lock);
 	busy = load_relaxed(&mp->nr_out) || mp->nr_tickets || mp->head;
 	if (!busy)
 		mp->nr_min = 0;
-	let_go_settled(mp);
+	unlock_settled(mp);
 	return !busy;
 }
 

@@ -251,6 +251,11 @@ struct pcp *pcp_find(struct pcp_registry *reg);
 void pcp_enter_without(void);
 void pcp_leave_without(void);
 
+/* A lock for who has not entered: inside meanwhile, so that a handler on top
+ * keeps off it. */
+void pcp_lock(struct lock *lock);
+void pcp_unlock(struct lock *lock);
+
 /* Is the thread inside one of our functions already? */
 bool pcp_is_inside(void);
 

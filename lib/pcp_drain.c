@@ -143,10 +143,9 @@ static bool drain_take(struct pcp *pcp, uint32_t from)
 
 static void drain_give_back(struct pcp *pcp)
 {
-	BUG_ON(load_relaxed(&pcp->busy) == PCP_OWNER &&
-	       load_relaxed(&pcp->drain) == DRAIN_LOCKED);	/* D5 */
 	/* Release: pairs with the acquire in pcp_enter(), and in busy_cas(). */
 	if (load_relaxed(&pcp->drain) == DRAIN_LOCKED) {
+		BUG_ON(load_relaxed(&pcp->busy) != PCP_DRAINER);	/* D5 */
 		store_relaxed(&pcp->give_up, false);
 		store_release(&pcp->busy, PCP_UNLOCKED);
 	} else {

@@ -335,6 +335,18 @@ void pcp_leave_without(void)
 		set_inside(pp_self, false);
 }
 
+void pcp_lock(struct lock *lock)
+{
+	pcp_enter_without();
+	lock_acquire(lock);
+}
+
+void pcp_unlock(struct lock *lock)
+{
+	lock_release(lock);
+	pcp_leave_without();
+}
+
 struct pcp *pcp_find(struct pcp_registry *reg)
 {
 	struct pcp *pcp = pp_self;

@@ -17,19 +17,6 @@ void pressure_init(struct pressure *p, int signal)
 	store_relaxed(&p->signal, signal);
 }
 
-/* Inside, so that a handler on top of us keeps off the lock. */
-static void hold(struct pressure *p)
-{
-	pcp_enter_without();
-	lock_acquire(&p->lock);
-}
-
-static void let_go(struct pressure *p)
-{
-	lock_release(&p->lock);
-	pcp_leave_without();
-}
-
 static bool is_new_episode(struct pcp_registry *reg)
 {
 	bool is_new = false;
@@ -81,14 +68,14 @@ static unsigned tell_untold(struct pcp_registry *reg, enum pp_pressure level)
 	unsigned wanted = (2u << level) - 1, told;
 	struct pressure *p = reg->pressure;
 
-	hold(p);
+	pcp_lock(&p->lock);
 	told = is_new_episode(reg) ? 0 : load_relaxed(&p->told);
 	for (unsigned i = 0; i < PRESSURE_NR_LEVELS; i++)
 		if (wanted & ~told & 1u << i)
 			tell_fds(p, (enum pp_pressure)i);
 	/* Release: pairs with the acquire in is_told(). */
 	store_release(&p->told, told | wanted);
-	let_go(p);
+	pcp_unlock(&p->lock);
 	return wanted & ~told;
 }
 
@@ -159,7 +146,7 @@ int pressure_add_fd(struct pressure *p, enum pp_pressure level)
 
 	if (fd < 0)
 		return fd;
-	hold(p);
+	pcp_lock(&p->lock);
 	forget_closed(p);
 	has_room = p->nr_fds < PP_PRESSURE_MAX_FDS;
 	if (has_room) {
@@ -167,7 +154,7 @@ int pressure_add_fd(struct pressure *p, enum pp_pressure level)
 		p->fds[p->nr_fds].own = own;
 		p->fds[p->nr_fds++].level = level;
 	}
-	let_go(p);
+	pcp_unlock(&p->lock);
 	if (has_room)
 		return fd;
 	os_close(fd);
@@ -177,12 +164,12 @@ int pressure_add_fd(struct pressure *p, enum pp_pressure level)
 
 void pressure_exit(struct pressure *p)
 {
-	hold(p);
+	pcp_lock(&p->lock);
 	for (unsigned i = 0; i < p->nr_fds; i++)
 		if (os_is_eventfd(p->fds[i].own))
 			os_close(p->fds[i].own);
 	p->nr_fds = 0;
-	let_go(p);
+	pcp_unlock(&p->lock);
 }
 
 void pressure_forget(struct pressure *p)
