@@ -20,22 +20,24 @@ static void keep_something(void)
 	pp_free_pages(pool, pp_alloc_pages(pool, 1, 0));
 }
 
-struct insider {
-	_Atomic bool	is_inside, is_waited_for;
-};
+static bool is_waited_for(struct pcp *pcp)
+{
+	return load_relaxed(&pcp->drain) == DRAIN_WANTED ||
+	       load_relaxed(&pcp->give_up);
+}
 
 /* Until a drain has waited for us so long. */
 static void *stay_inside(void *arg)
 {
-	struct insider *in = arg;
+	_Atomic bool *is_inside = arg;
 	struct pcp *pcp;
 	uint64_t until;
 
 	keep_something();
 	pcp = pcp_find(&pool->registry);
 	thread_check(pcp && pcp_enter_slow(pcp));
-	atomic_store(&in->is_inside, true);
-	while (!atomic_load(&in->is_waited_for))
+	atomic_store(is_inside, true);
+	while (!is_waited_for(pcp))
 		os_yield();
 	until = os_now_ns() + INSIDE_NS;
 	while (os_now_ns() < until)
@@ -46,15 +48,14 @@ static void *stay_inside(void *arg)
 
 static void drain_slowly(void)
 {
-	struct insider in = { false, false };
+	_Atomic bool is_inside = false;
 	pthread_t thread;
 	uint64_t start;
 
-	pthread_create(&thread, NULL, stay_inside, &in);
-	while (!atomic_load(&in.is_inside))
+	pthread_create(&thread, NULL, stay_inside, &is_inside);
+	while (!atomic_load(&is_inside))
 		os_yield();
 	start = os_now_ns();
-	atomic_store(&in.is_waited_for, true);
 	pp_pool_drain(pool);
 	assert_true(os_now_ns() - start >= INSIDE_NS);
 	pthread_join(thread, NULL);
