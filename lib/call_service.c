@@ -24,18 +24,36 @@
 	for (struct call_thread *t = (cs)->places;			\
 	     t < (cs)->places + (cs)->nr_places; t++)
 
+/* Equal calls have the same. */
+static struct call_slot *slot_of(struct call_service *cs,
+				 const struct call *call)
+{
+	return &cs->slots[call->key % CALL_SLOTS];
+}
+
+static bool has_word_of_slot(struct call_service *cs, const struct call *call)
+{
+	struct call_slot *slot = slot_of(cs, call);
+
+	return call->ended == &slot->ended[0] || call->ended == &slot->ended[1];
+}
+
 void call_service_verify(struct call_service *cs)
 {
 	unsigned nr_idle = 0;
 
 	lock_assert_held(&cs->lock);
-	for (struct call *c = cs->head; c; c = c->next)
+	for (struct call *c = cs->head; c; c = c->next) {
 		BUG_ON(load_relaxed(&c->state) != CALL_QUEUED);	/* K1 */
+		BUG_ON(!has_word_of_slot(cs, c));		/* K3 */
+	}
 	for_each_thread(t, cs) {
 		nr_idle += t->state == CALL_THREAD_IDLE;
-		for (struct call *c = t->calls; c; c = c->next)
+		for (struct call *c = t->calls; c; c = c->next) {
 			BUG_ON(load_relaxed(&c->state) != CALL_RUNNING ||
 			       load_relaxed(&c->thread) != t);	/* K1 */
+			BUG_ON(!has_word_of_slot(cs, c));	/* K3 */
+		}
 	}
 	BUG_ON(nr_idle != cs->nr_idle);				/* K2 */
 }
@@ -62,6 +80,9 @@ static uint64_t stuck_at_ns(struct call_service *cs, struct call_thread *t)
 
 static void enqueue(struct call_service *cs, struct call *call)
 {
+	struct call_slot *slot = slot_of(cs, call);
+
+	call->ended = &slot->ended[slot->now];
 	call->next = NULL;
 	store_relaxed(&call->state, CALL_QUEUED);
 	*cs->tail = call;
@@ -103,6 +124,7 @@ static void take(struct call_service *cs, struct call_thread *t,
 	struct call *call, *copy = &t->copy.call, **link = &cs->head;
 
 	memcpy(t->copy.bytes, first, first->bytes);
+	slot_of(cs, first)->now ^= 1;
 	copy->amount = 0;
 	while ((call = *link)) {
 		if (call != first && !are_equal(call, copy)) {
@@ -282,14 +304,19 @@ static struct call *take_out(struct call_service *cs, struct call_thread *t)
 static void end_calls(struct call_service *cs, struct call_thread *t)
 {
 	struct call *copy = &t->copy.call, *next;
+	_Atomic uint32_t *ended;
 
 	for (struct call *call = take_out(cs, t); call; call = next) {
 		next = call->next;
+		ended = call->ended;
 		memcpy(call + 1, copy + 1, copy->result_bytes);
-		/* Release: pairs with the acquire in wait_for(). */
+		/* Release: pairs with the acquire in is_done(). */
 		store_release(&call->state, CALL_DONE);
-		/* Whatever is there by now, looks again. */
-		waitq_wake_one(&call->state);
+		if (next && next->ended == ended)
+			continue;
+		/* Release: who sees that it has changed sees DONE. */
+		add_release(ended, 1);
+		waitq_wake_all(ended);
 	}
 }
 
@@ -495,10 +522,19 @@ static bool abandon(struct call_service *cs, struct call *call)
 static void sleep_on(struct call_service *cs, struct call *call, uint32_t seen,
 		     uint64_t for_ns)
 {
-	waitq_sleep_for(&call->state, seen, for_ns);
+	waitq_sleep_for(call->ended, seen, for_ns);
 	/* A thread may be wanting that could not be made. */
-	if (load_relaxed(&call->state) == CALL_QUEUED)
+	if (load_relaxed(call->ended) == seen &&
+	    load_relaxed(&call->state) == CALL_QUEUED)
 		pcp_kick_reclaimd(cs->reg);
+}
+
+/* If not, @seen is what to sleep on the word with. */
+static bool is_done(struct call *call, uint32_t *seen)
+{
+	/* Acquire: pairs with both releases in end_calls(). */
+	*seen = load_acquire(call->ended);
+	return load_acquire(&call->state) == CALL_DONE;
 }
 
 static bool wait_for(struct call_service *cs, struct call *call,
@@ -507,18 +543,18 @@ static bool wait_for(struct call_service *cs, struct call *call,
 	uint64_t for_ns;
 	uint32_t seen;
 
-	/* Each round sleeps until the call moves, or for so long as one may
+	/* Each round sleeps until the call is done, or for so long as one may
 	 * take that is not stuck; until the deadline, and then until the thread
-	 * that was about to tell has told.
-	 * Acquire: pairs with the release in end_calls(). */
-	while ((seen = load_acquire(&call->state)) != CALL_DONE) {
+	 * that was about to tell has told.  Or until its word changes for
+	 * others, of an earlier round, or with a key of the same slot. */
+	while (!is_done(call, &seen)) {
 		for_ns = patience_ns(cs, call, deadline_ns);
 		if (for_ns)
 			sleep_on(cs, call, seen, for_ns);
 		else if (abandon(cs, call))
 			return false;
 		else
-			waitq_sleep_for(&call->state, seen, TELLING_NS);
+			waitq_sleep_for(call->ended, seen, TELLING_NS);
 	}
 	return true;
 }

@@ -161,6 +161,42 @@ static void test_call_equal_ones_are_made_once_for_all(void **state)
 	end();
 }
 
+/* A word of its own for each few: a thread took a call in between whose key has
+ * the same slot.  A wake-up that is lost is waited for until the alarm. */
+static void test_call_equal_ones_are_woken_on_whatever_word(void **state)
+{
+	_Atomic unsigned nr_runs = 0, nr_others = 0;
+	struct gate g[CALL_PARALLEL];
+	struct maker equal[9];
+	struct job other;
+
+	(void)state;
+	begin(FAR_NS);
+	block_all(g, 7);
+	for (unsigned i = 0; i < COUNT_OF(equal); i++) {
+		if (i && i % 3 == 0) {
+			other = job(&nr_others);
+			other.call.key = 7 + CALL_SLOTS;
+			assert_true(make_for(&other, FAR_NS));
+		}
+		equal[i].job = job(&nr_runs);
+		equal[i].job.call.key = 7;
+		maker_start(&equal[i], FAR_NS);
+		await_queued(i + 1);
+	}
+	assert_true(equal[0].job.call.ended != equal[3].job.call.ended);
+	assert_true(equal[0].job.call.ended == equal[6].job.call.ended);
+	gate_open(&g[0]);
+	for (unsigned i = 0; i < COUNT_OF(equal); i++) {
+		maker_end(&equal[i]);
+		assert_true(equal[i].ok);
+	}
+	assert_int_equal(nr_runs, 1);
+	for (unsigned i = 1; i < CALL_PARALLEL; i++)
+		gate_open(&g[i]);
+	end();
+}
+
 /* One that does not come back is waited for, but not for long. */
 static void test_call_equal_one_begins_beside_a_long_one(void **state)
 {
@@ -588,6 +624,7 @@ int main(void)
 		TEST(test_call_is_made_by_a_thread_on_a_copy),
 		TEST(test_call_without_threads_is_made_by_the_caller),
 		TEST(test_call_equal_ones_are_made_once_for_all),
+		TEST(test_call_equal_ones_are_woken_on_whatever_word),
 		TEST(test_call_equal_one_begins_beside_a_long_one),
 		TEST(test_call_is_not_left_by_who_looked_after_it),
 		TEST(test_call_posted_is_made_once_and_may_be_posted_inside),

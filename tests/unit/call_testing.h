@@ -106,15 +106,13 @@ static inline void gate_open(struct gate *g)
 
 static inline void hold(void)
 {
-	pcp_enter_without();
-	lock_acquire(&cs->lock);
+	pcp_lock(&cs->lock);
 }
 
 static inline void let_go(void)
 {
 	call_service_verify(cs);
-	lock_release(&cs->lock);
-	pcp_leave_without();
+	pcp_unlock(&cs->lock);
 }
 
 static inline unsigned nr_queued(void)
