@@ -80,10 +80,11 @@ static inline long sys_mmap(void *addr, size_t bytes, int prot, int flags)
 #if defined(__SANITIZE_THREAD__)
 
 /* The sanitizer has to see it: else what the next thread maps there is taken
- * for the same memory. */
+ * for the same memory.  Of a page that is not named whole, unlike the kernel,
+ * it forgets nothing. */
 static inline long sys_munmap(void *addr, size_t bytes)
 {
-	return munmap(addr, bytes) ? -EINVAL : 0;
+	return munmap(addr, (bytes + 4095) & ~(size_t)4095) ? -EINVAL : 0;
 }
 
 #else
