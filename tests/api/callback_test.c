@@ -430,7 +430,8 @@ static size_t new_scan(void *arg, struct pp_shrink *shrink)
 	return free_spare();
 }
 
-/* One of each. */
+/* One of each.  Nobody is to wait for a victim that does not exit, where the
+ * shrinker could not be registered. */
 static void change_all(void)
 {
 	pp_shrinker_unregister(inside.old_shrinker);
@@ -442,6 +443,7 @@ static void change_all(void)
 	});
 	inside.new_victim = add_victim(&(struct pp_victim){
 		.name = "new", .usage = use_a_page, .cancel = cancel_nothing,
+		.flags = PP_VICTIM_NOKILL,
 	});
 	inside.new_notifier = add_notifier(notify_nothing, NULL);
 }
@@ -481,6 +483,7 @@ static void begin_change(void)
 	});
 	inside.old_victim = add_victim(&(struct pp_victim){
 		.name = "old", .usage = use_a_page, .cancel = cancel_nothing,
+		.flags = PP_VICTIM_NOKILL,
 	});
 	inside.old_notifier = add_notifier(notify_nothing, NULL);
 }
