@@ -2,10 +2,7 @@
 /* drain_service.c - see drain_service.h. */
 #include "drain_service.h"
 
-#include <errno.h>
-
 #include "base/bits.h"
-#include "base/bug.h"
 #include "base/waitq.h"
 #include "node.h"
 #include "os/os.h"
@@ -15,15 +12,10 @@
 /* reclaimd may be ended, as a pool is, while a request waits for it. */
 #define KICK_AGAIN_NS	20000000ull
 
-static bool is_after(uint32_t ticket, uint32_t other)
-{
-	return (int32_t)(ticket - other) > 0;
-}
-
 static bool is_served(struct drain_service *ds, uint32_t ticket)
 {
-	/* Acquire: pairs with the release in tell(). */
-	return !is_after(ticket, load_acquire(&ds->done));
+	/* Acquire: pairs with the release in serve(). */
+	return (int32_t)(load_acquire(&ds->done) - ticket) >= 0;
 }
 
 /* drain_lock held.  The fence pairs with the one in snapshot(). */
@@ -45,50 +37,24 @@ static uint64_t rest_ns(struct drain_service *ds, uint64_t took_ns)
 }
 
 /* drain_lock held. */
-static int drain_in_rounds(struct drain_service *ds, struct pcp *self,
-			   uint64_t until_ns)
-{
-	uint64_t now = os_now_ns();
-	int err;
-
-	/* Each round but the last has waited for DRAIN_ROUND_NS. */
-	do {
-		store_relaxed(&ds->serving, load_relaxed(&ds->wanted));
-		err = pcp_drain_all(ds->reg, self,
-				    min_u64(until_ns - now, DRAIN_ROUND_NS));
-		now = os_now_ns();
-	} while (err == -EAGAIN && now < until_ns);
-	return err ? -EBUSY : 0;
-}
-
-/* drain_lock held. */
-static void tell(struct drain_service *ds)
-{
-	uint32_t upto = load_relaxed(&ds->serving);
-
-	VM_BUG_ON(is_after(load_relaxed(&ds->done), upto) ||
-		  is_after(upto, load_relaxed(&ds->wanted)));	/* T1 */
-	/* Release: pairs with the acquire in is_served(). */
-	store_release(&ds->done, upto);
-	waitq_wake_all(&ds->done);
-}
-
-/* drain_lock held. */
 static int serve(struct drain_service *ds, struct pcp *self)
 {
+	uint32_t upto = load_relaxed(&ds->wanted);
 	uint64_t begun = os_now_ns(), ended;
 	int err;
 
-	TRACE(drain_begin, load_relaxed(&ds->wanted));
+	TRACE(drain_begin, upto);
 	begin_drain(ds);
-	err = drain_in_rounds(ds, self, begun + DRAIN_MAX_NS);
+	err = pcp_drain_all(ds->reg, self);
 	ds->reg->drain_small(ds->reg, NULL);
 	add_release(&ds->sequence, 1);
 	vmstat_add(ds->reg->vmstat, EVENT_DRAINS, 1);
 	ended = os_now_ns();
 	store_relaxed(&ds->next_ns, ended + rest_ns(ds, ended - begun));
-	TRACE(drain_end, load_relaxed(&ds->serving), err);
-	tell(ds);
+	TRACE(drain_end, upto, err);
+	/* Release: pairs with the acquire in is_served(). */
+	store_release(&ds->done, upto);
+	waitq_wake_all(&ds->done);
 	return err;
 }
 
@@ -209,7 +175,6 @@ unsigned drain_idle(struct drain_service *ds, struct pcp *own,
 void drain_service_forget(struct drain_service *ds)
 {
 	store_relaxed(&ds->has_thread, false);
-	store_relaxed(&ds->serving, load_relaxed(&ds->wanted));
 	store_relaxed(&ds->done, load_relaxed(&ds->wanted));
 	store_relaxed(&ds->next_ns, 0);
 }

@@ -5,21 +5,18 @@
  * A request for a drain draws a ticket; a drain serves all tickets that were
  * drawn before it began.  So any number of threads that fail together need
  * one drain.  Between two drains lies at least DRAIN_INTERVAL_NS, and nine
- * times what the last one took: they have a tenth of a CPU at the most.
- *
- * But a drain takes long if a thread has no processor while it is inside, up to
- * DRAIN_MAX_NS; and a request that fails because it came too late for that
- * drain, or for want of the next, leaves memory hidden.  So a drain that waits
- * begins anew every DRAIN_ROUND_NS, with those who have come meanwhile; and no
- * rest is longer than an eighth of what a request waits, or DRAIN_INTERVAL_NS.
- *
+ * times what the last one took: they have a tenth of a CPU at the most.  But a
+ * drain may take a second, if a thread has no processor for so long while it
+ * is inside; and a request that failed for want of the next would leave memory
+ * hidden.  So no rest is longer than an eighth of what a request waits, or
+ * DRAIN_INTERVAL_NS.
  * reclaimd drains; where there is no thread, those who want a drain do it
  * themselves under the same rule, one at a time.
  *
  * What drained caches held is nowhere for a moment; who adds everything up sees
  * by the sequence that a drain came in between.
  *
- * T1: done <= serving <= wanted, as differences of 32 bits
+ * T1: done <= wanted, as differences of 32 bits
  * T2: next_ns <= the end of the last drain
  *		  + max(DRAIN_INTERVAL_NS,
  *			min(oom_timeout, DRAIN_WAIT_NS) / DRAIN_REST_DIVISOR)
@@ -37,8 +34,6 @@
 /* What a request waits at the most; oom_timeout, if that is less. */
 #define DRAIN_WAIT_NS		1000000000ull
 #define DRAIN_REST_DIVISOR	8u
-#define DRAIN_ROUND_NS		100000000ull
-#define DRAIN_MAX_NS		1000000000ull
 
 struct drain_service {
 	/* const after drain_service_init() */
@@ -47,7 +42,6 @@ struct drain_service {
 	/* any thread */
 	_Atomic uint32_t	wanted;		/* tickets drawn */
 	_Atomic uint32_t	done;		/* tickets served; a futex */
-	_Atomic uint32_t	serving;	/* and those under way */
 	_Atomic uint64_t	next_ns;	/* no drain begins before */
 	/* where there is no thread, see inline_reclaim_idle() */
 	_Atomic uint64_t	next_idle_ns;	/* at caches */
@@ -78,8 +72,7 @@ bool drain_ask(struct drain_service *ds, uint64_t wait_ns);
  * for it.
  * @self: the caller's own cache, flushed already and marked as waiting by
  *        pcp_wait_begin(), or NULL.
- * Return: 0; -EBUSY if a thread stayed inside for DRAIN_MAX_NS, or nobody's
- *         cache may be taken.
+ * Return: 0, or -EBUSY as pcp_drain_all().
  */
 int drain_now(struct drain_service *ds, struct pcp *self);
 

@@ -230,7 +230,7 @@ static void wait_a_little(unsigned nr_waits)
 		waitq_sleep_for(&nobody_wakes, 0, DRAIN_NAP_NS);
 }
 
-int pcp_drain_all(struct pcp_registry *reg, struct pcp *self, uint64_t for_ns)
+int pcp_drain_all(struct pcp_registry *reg, struct pcp *self)
 {
 	uint64_t deadline;
 	unsigned i = 0;
@@ -245,11 +245,11 @@ int pcp_drain_all(struct pcp_registry *reg, struct pcp *self, uint64_t for_ns)
 		unmark_all(reg);
 		return -EBUSY;
 	}
-	deadline = os_now_ns() + for_ns;
+	deadline = os_now_ns() + PCP_DRAIN_MAX_NS;
 	while (drain_pass(reg, self)) {
 		if (os_now_ns() > deadline) {
 			unmark_all(reg);
-			return -EAGAIN;
+			return -EBUSY;
 		}
 		wait_a_little(i++);
 	}

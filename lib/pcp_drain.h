@@ -73,13 +73,14 @@ void pcp_wait_end(struct pcp *pcp);
 /**
  * pcp_drain_all() - empty all caches that hold anything now.
  * @self: but this one; NULL: none.
- * @for_ns: how long to wait for threads that are inside.
  *
- * Context: drain_lock held; takes REGISTRY, SLAB and ZONE.
- * Return: 0; -EAGAIN if one of them did not leave in that time; -EBUSY if
- *         nobody's cache may be taken.
+ * Context: drain_lock held; takes REGISTRY, SLAB and ZONE.  May wait for
+ * threads that are inside a slow path, PCP_DRAIN_MAX_NS at the most.
+ * Return: 0; -EBUSY if one of them did not leave in that time.
  */
-int pcp_drain_all(struct pcp_registry *reg, struct pcp *self, uint64_t for_ns);
+int pcp_drain_all(struct pcp_registry *reg, struct pcp *self);
+
+#define PCP_DRAIN_MAX_NS	1000000000ull
 
 /**
  * pcp_drain_idle() - empty the caches that were not used since the last call,

@@ -228,7 +228,7 @@ static inline uint32_t pool_word(const struct pp_pool *pool, const void *p)
 /**
  * pool_drain() - give all that threads cache back to the zone.
  * Context: not nested; waits for threads that are inside slow paths.
- * Return: 0; -EBUSY if one of them stayed there for DRAIN_MAX_NS.
+ * Return: 0; -EBUSY if one of them stayed there for PCP_DRAIN_MAX_NS.
  */
 int pool_drain(struct pp_pool *pool);
 

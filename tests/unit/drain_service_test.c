@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Drains that take long, as they meet a thread inside its cache: whom they
- * serve, and when the next may begin (T2 of drain_service.h).
+ * When the next drain may begin: T2 of drain_service.h.  A drain that takes
+ * long is one that meets a thread inside its cache.
  */
 #include "../api/testing.h"
 
@@ -11,7 +11,6 @@
 
 #define MS		1000000ull
 #define INSIDE_NS	(150 * MS)
-#define MAX_PLAYS	10u
 
 static struct pp_pool *pool;
 static struct drain_service *ds;
@@ -47,42 +46,16 @@ static void *stay_inside(void *arg)
 	return NULL;
 }
 
-/* Until a ticket that is drawn while a drain waits for us is served. */
-static void *ask_inside(void *arg)
-{
-	_Atomic bool *is_inside = arg;
-	struct pcp *pcp;
-	uint32_t ticket;
-
-	keep_something();
-	pcp = pcp_find(&pool->registry);
-	thread_check(pcp && pcp_enter_slow(pcp));
-	atomic_store(is_inside, true);
-	while (!is_waited_for(pcp))
-		os_yield();
-	ticket = add_relaxed(&ds->wanted, 1) + 1;
-	while (load_relaxed(&ds->serving) != ticket)
-		os_yield();
-	pcp_leave_slow(pcp);
-	return NULL;
-}
-
-static pthread_t begin_inside(void *(*stay)(void *is_inside))
+static void drain_slowly(void)
 {
 	_Atomic bool is_inside = false;
 	pthread_t thread;
+	uint64_t start;
 
-	pthread_create(&thread, NULL, stay, &is_inside);
+	pthread_create(&thread, NULL, stay_inside, &is_inside);
 	while (!atomic_load(&is_inside))
 		os_yield();
-	return thread;
-}
-
-static void drain_slowly(void)
-{
-	pthread_t thread = begin_inside(stay_inside);
-	uint64_t start = os_now_ns();
-
+	start = os_now_ns();
 	pp_pool_drain(pool);
 	assert_true(os_now_ns() - start >= INSIDE_NS);
 	pthread_join(thread, NULL);
@@ -139,38 +112,9 @@ static void test_drain_rest_leaves_time_for_the_next(void **state)
 	reached_end();
 }
 
-/* False: the thread had no processor for DRAIN_MAX_NS. */
-static bool drain_serves_who_came_later(void)
-{
-	pthread_t thread = begin_inside(ask_inside);
-	int err = pp_pool_drain(pool);
-	uint32_t done = load_relaxed(&ds->done);
-
-	if (err) {
-		assert_int_equal(err, -EBUSY);
-		assert_int_equal(pp_pool_drain(pool), 0);
-	}
-	pthread_join(thread, NULL);
-	assert_threads_ok();
-	return !err && done == load_relaxed(&ds->wanted);
-}
-
-static void test_drain_serves_who_comes_while_it_waits(void **state)
-{
-	unsigned nr_plays = 1;
-
-	(void)state;
-	begin("1s");
-	while (!drain_serves_who_came_later())
-		assert_true(nr_plays++ < MAX_PLAYS);
-	pool_end(pool);
-	reached_end();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_drain_serves_who_comes_while_it_waits),
 		TEST(test_drain_rests_after_a_quick_one),
 		TEST(test_drain_rest_leaves_time_for_the_next),
 	};
