@@ -121,13 +121,14 @@ static bool holds_anything(struct pcp *pcp)
 	return load_relaxed(&pcp->granted_bytes) != 0;
 }
 
-/* Has it to be emptied in this drain? */
+/* Has it to be emptied in this drain?  Its owner may be at it, and lose its
+ * processor there. */
 static bool is_wanted(struct pcp *pcp)
 {
 	uint32_t drain = load_relaxed(&pcp->drain);
 
 	return drain == DRAIN_LOCKED ? load_relaxed(&pcp->give_up) :
-				       drain == DRAIN_WANTED;
+	       drain == DRAIN_WANTED || drain == DRAIN_MINE;
 }
 
 static bool drain_take(struct pcp *pcp, uint32_t from)

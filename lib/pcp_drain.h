@@ -16,11 +16,11 @@
  *
  * The owner raises busy and then looks at drain; the drainer sets WANTED and
  * then looks at busy.  One of the two sees the other, if a full barrier stands
- * between the store and the load on both sides.  The drainer's membarrier(2)
- * is that barrier for all threads at once, so that the owner needs none.  A
- * busy owner who finds WANTED, now or when it next enters, empties its cache
- * itself (MINE).  Each change from WANTED or LIFE is a compare-and-swap, so
- * that one of the two wins; TAKEN and MINE end as NONE.
+ * between the store and the load on both sides.  The drainer's membarrier(2) is
+ * that barrier for all threads at once, so that the owner needs none.  A busy
+ * owner who finds WANTED, now or when it next enters, empties its cache itself
+ * (MINE), and the drainer waits for that.  Each change from WANTED or LIFE is a
+ * compare-and-swap, so that one of the two wins; TAKEN and MINE end as NONE.
  *
  * LIFE asks whether the thread is alive: an owner who finds it puts NONE back
  * and goes on.  Where it still stands a second later, nobody was there.
