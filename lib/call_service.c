@@ -24,11 +24,16 @@
 	for (struct call_thread *t = (cs)->places;			\
 	     t < (cs)->places + (cs)->nr_places; t++)
 
+#define HASH_FACTOR		0x9e3779b97f4a7c15ull	/* 2^64 / 1.618... */
+
 /* Equal calls have the same. */
 static struct call_slot *slot_of(struct call_service *cs,
 				 const struct call *call)
 {
-	return &cs->slots[call->key % CALL_SLOTS];
+	uint64_t hash = (uintptr_t)call / CALL_MAX_BYTES * HASH_FACTOR;
+
+	return call->key ? &cs->slots[call->key % CALL_SLOTS] :
+			   &cs->single[(hash >> 32) % CALL_SLOTS];
 }
 
 static bool has_word_of_slot(struct call_service *cs, const struct call *call)
@@ -106,7 +111,8 @@ static void find_tail(struct call_service *cs)
 
 static void give_to(struct call_thread *t, struct call *call)
 {
-	store_relaxed(&call->thread, t);
+	/* Release: pairs with the acquire in patience_ns(), for since_ns. */
+	store_release(&call->thread, t);
 	store_relaxed(&call->state, CALL_RUNNING);
 	call->next = t->calls;
 	t->calls = call;
@@ -491,7 +497,8 @@ static bool is_lost(struct call_service *cs, const struct call *call)
 static uint64_t patience_ns(struct call_service *cs, struct call *call,
 			    uint64_t deadline_ns)
 {
-	struct call_thread *t = load_relaxed(&call->thread);
+	/* Acquire: pairs with the release in give_to(). */
+	struct call_thread *t = load_acquire(&call->thread);
 	uint64_t now = os_now_ns(), until = now + load_relaxed(&cs->stuck_ns);
 
 	if (is_lost(cs, call))
@@ -628,8 +635,18 @@ static void forget_thread(struct call_service *cs, struct call_thread *t)
 	}
 }
 
+/* Whoever a handler on top of which has forked, and that is about to sleep. */
+static void change_words(struct call_slot *slots)
+{
+	for (unsigned i = 0; i < CALL_SLOTS; i++)
+		for (unsigned j = 0; j < ARRAY_SIZE(slots->ended); j++)
+			add_relaxed(&slots[i].ended[j], 1);
+}
+
 void call_service_forget(struct call_service *cs)
 {
+	change_words(cs->slots);
+	change_words(cs->single);
 	cs->head = NULL;
 	cs->tail = &cs->head;
 	cs->watch_until_ns = NEVER_NS;

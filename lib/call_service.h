@@ -69,7 +69,8 @@ struct pcp_registry;
 #define CALL_MAX_THREADS	16u
 #define CALL_PARALLEL		4u
 #define CALL_MERGE_NS		1000000ull
-/* Keys that are equal modulo this share two words to sleep on. */
+/* Keys that are equal modulo this share two words to sleep on; of calls that
+ * are equal to none the place decides, so that few wake each other. */
 #define CALL_SLOTS		32u
 /* The largest struct around a struct call. */
 #define CALL_MAX_BYTES		256u
@@ -144,7 +145,7 @@ struct call_service {
 	_Atomic uint32_t nr_threads;
 	_Atomic uint32_t generation;	/* forks, in the child */
 	_Atomic uint32_t posted;	/* a futex */
-	struct call_slot slots[CALL_SLOTS];
+	struct call_slot slots[CALL_SLOTS], single[CALL_SLOTS];
 
 	struct lock	lock;		/* rank LEAF */
 	/* lock */
