@@ -635,7 +635,7 @@ static void forget_thread(struct call_service *cs, struct call_thread *t)
 	}
 }
 
-/* Whoever a handler on top of which has forked, and that is about to sleep. */
+/* For a wait on top of which a handler has forked, just before it slept. */
 static void change_words(struct call_slot *slots)
 {
 	for (unsigned i = 0; i < CALL_SLOTS; i++)
