@@ -130,6 +130,7 @@ static void take(struct call_service *cs, struct call_thread *t,
 	struct call *call, *copy = &t->copy.call, **link = &cs->head;
 
 	memcpy(t->copy.bytes, first, first->bytes);
+	/* Who queues the like from now on is not woken with these. */
 	slot_of(cs, first)->now ^= 1;
 	copy->amount = 0;
 	while ((call = *link)) {

@@ -37,7 +37,7 @@ static struct pcp *enter_with_something(void)
 	for (;;) {
 		keep_something();
 		pcp = pcp_find(&pool->registry);
-		thread_check(pcp && pcp_enter_slow(pcp));
+		pcp_enter_for_good(pcp);
 		if (load_relaxed(&pcp->granted_bytes))
 			return pcp;
 		pcp_leave_slow(pcp);

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # balanced.sh COMMAND...: run it while the kernel's NUMA balancing looks at its
-# pages every millisecond, and not once in a second.  The exit status is the
-# command's, or 99 if no page was looked at.
+# pages every millisecond, and not once in a second; from then on it looks so at
+# all programs.  The exit status is the command's, or 99 if no page was looked
+# at.
 
 folder=/sys/kernel/debug/sched/numa_balancing
 [ -d "$folder" ] || mount -t debugfs debugfs /sys/kernel/debug || exit 99
